@@ -1,0 +1,79 @@
+"""What the gateway knows of the experts, and how it reaches them: the one seam between HTTP and
+the cluster. `cluster.py` implements it on Ray Serve; tests implement it in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from capyra.engine.config import ExpertConfig
+from capyra.engine.types import (
+    Capabilities,
+    Embeddings,
+    EmbedRequest,
+    EngineStats,
+    GenerateRequest,
+    Prompt,
+    Rendered,
+    StreamItem,
+)
+
+State = Literal["cold", "loading", "ready", "draining", "parked", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaView:
+    """One process of an expert, as it last reported."""
+
+    id: str
+    node: str
+    pid: int
+    state: State
+    stats: EngineStats
+    rss_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertView:
+    """One expert, as the gateway shows it. `capabilities` is None until a replica told them."""
+
+    name: str
+    config: ExpertConfig
+    state: State = "unknown"
+    target: int | None = None
+    """Replicas that Serve is asked for; None while unknown. 0 is an operator's stop."""
+    replicas: tuple[ReplicaView, ...] = ()
+    capabilities: Capabilities | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The part of a request that concerns its handling, not its answer."""
+
+    keep_alive_s: float | None = None
+    """How long weights stay after this request; None: the expert's own."""
+    trace: Mapping[str, str] = field(default_factory=dict)
+
+
+class Experts(Protocol):
+    """The cluster, seen from the gateway. Every method raises errors of the one tree only."""
+
+    def views(self) -> Mapping[str, ExpertView]:
+        """All experts by name, from the newest snapshot; never waits."""
+
+    def generate(
+        self, expert: str, request: GenerateRequest, call: Call
+    ) -> AsyncIterator[Sequence[StreamItem]]:
+        """The answer, in batches as they come: `Accepted` first, or an exception.
+
+        What fails after `Accepted` comes as `Failed`, or as an exception if the replica is
+        lost. Closing the iterator cancels the work behind it, wherever it is.
+        """
+
+    async def embed(self, expert: str, request: EmbedRequest, call: Call) -> Embeddings: ...
+
+    async def render(self, expert: str, prompt: Prompt) -> Rendered:
+        """The prompt's tokens: in a replica of the expert, which may be parked."""
+
+    async def detokenize(self, expert: str, token_ids: Sequence[int]) -> str: ...

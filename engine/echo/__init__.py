@@ -1,0 +1,1 @@
+"""The deterministic engine that answers with its prompt."""

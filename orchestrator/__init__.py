@@ -1,0 +1,1 @@
+"""Pure decisions: residency, routing, consensus. Knows no Ray, no HTTP, no torch."""
