@@ -1,0 +1,155 @@
+"""The gateway as an ASGI application: routes, and the one boundary where errors end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from capyra.deployments.experts import Experts
+from capyra.deployments.gateway.errors import ClientGone, UnknownRoute, WrongMethod, reply_to
+from capyra.deployments.gateway.exchange import Exchange, Receive, Scope, Send
+from capyra.deployments.gateway.handlers import Handlers
+from capyra.deployments.gateway.keys import Keys
+from capyra.deployments.gateway.meters import Meters, Record
+from capyra.deployments.gateway.settings import ServerConfig
+from capyra.engine.errors import QueueFull
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation. A path that ends in `}` takes one more segment."""
+
+    method: str
+    path: str
+    handler: Handler
+    open: bool = False
+    """Answered without a key and beyond the limit of requests in flight."""
+
+
+def build(
+    experts: Experts,
+    config: ServerConfig,
+    meters: Meters,
+    *,
+    keys: Keys | None = None,
+    now: Callable[[], float] = time.time,
+) -> Gateway:
+    """The application. Keys come from the environment unless given."""
+    if keys is None:
+        keys = Keys.from_environment(config.key_env)
+    handlers = Handlers(experts, config, meters, now)
+    return Gateway(routes(handlers), handlers, config, meters, keys)
+
+
+def routes(to: Handlers) -> tuple[Route, ...]:
+    return (
+        Route("POST", "/v1/chat/completions", to.chat),
+        Route("GET", "/v1/models", to.models),
+        Route("GET", "/v1/models/{id}", to.model),
+        Route("GET", "/health/live", to.live, open=True),
+        Route("GET", "/health/ready", to.ready, open=True),
+        Route("GET", "/metrics", to.metrics),
+    )
+
+
+class Gateway:
+    """Finds the route, checks the key, counts, and turns whatever is raised into an answer."""
+
+    def __init__(
+        self,
+        table: tuple[Route, ...],
+        handlers: Handlers,
+        config: ServerConfig,
+        meters: Meters,
+        keys: Keys,
+    ) -> None:
+        self._handlers = handlers
+        self._limit = config.in_flight
+        self._meters = meters
+        self._keys = keys
+        self._exact: dict[str, dict[str, Route]] = {}
+        self._prefixed: dict[str, dict[str, Route]] = {}
+        for route in table:
+            stem, brace, _ = route.path.partition("{")
+            (self._prefixed if brace else self._exact).setdefault(stem, {})[route.method] = route
+        self.in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(Exchange(scope, receive, send, Record()))
+        else:
+            # A WebSocket, refused before it opens: the server answers 403.
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _serve(self, exchange: Exchange) -> None:
+        record = exchange.record
+        self.in_flight += 1
+        counted = False
+        try:
+            route = self._route(exchange)
+            record.route = route.path
+            self._meters.began(route.path)
+            counted = True
+            if not route.open:
+                self._admit(exchange)
+            await route.handler(exchange)
+        except ClientGone:
+            record.code = "client_gone"
+        except Exception as error:  # noqa: BLE001 - the one place where everything ends
+            await self._fail(exchange, error)
+        finally:
+            self.in_flight -= 1
+            self._handlers.reader.release(exchange)
+            record.seconds = asyncio.get_running_loop().time() - exchange.began
+            if not counted:
+                self._meters.began(record.route)
+            self._meters.ended(record)
+
+    def _route(self, exchange: Exchange) -> Route:
+        path, method = exchange.path, exchange.method
+        methods = self._exact.get(path)
+        if methods is None:
+            stem, slash, name = path.rpartition("/")
+            methods = self._prefixed.get(stem + slash) if name else None
+        if methods is None:
+            shown = path if len(path) <= 64 else f"{path[:64]}…"
+            raise UnknownRoute(f"There is nothing at {shown}. GET /openapi.json lists the routes.")
+        route = methods.get("GET" if method == "HEAD" else method)
+        if route is None:
+            allow = ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
+            raise WrongMethod(f"{method} is not allowed here: use {allow}.", allow=allow)
+        return route
+
+    def _admit(self, exchange: Exchange) -> None:
+        exchange.tenant = self._keys.tenant(exchange.header(b"authorization"))
+        if self.in_flight > self._limit:
+            raise QueueFull(
+                f"The gateway serves {self._limit} requests already. Try again shortly."
+            )
+
+    async def _fail(self, exchange: Exchange, error: Exception) -> None:
+        reply = reply_to(error, exchange.shown_id.decode())
+        if reply.status == 500:
+            log.error("request %s failed", exchange.shown_id.decode(), exc_info=error)
+        try:
+            await exchange.fail(reply)
+        except ClientGone:
+            exchange.record.code = "client_gone"
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """The ASGI server's start and end: nothing is to be done at either."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,109 @@
+"""What each route does: read, decide, ask the expert, deliver."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from capyra.deployments.experts import Experts, ExpertView
+from capyra.deployments.gateway import models
+from capyra.deployments.gateway.answers import Terms, deliver
+from capyra.deployments.gateway.chat import ChatBody, ChatDialect
+from capyra.deployments.gateway.exchange import JSON, Exchange
+from capyra.deployments.gateway.meters import EXPOSITION_TYPE, Meters
+from capyra.deployments.gateway.reading import Reader
+from capyra.deployments.gateway.settings import ServerConfig
+from capyra.deployments.gateway.sse import compact
+
+_TRACE = (b"traceparent", b"tracestate")
+
+
+class Handlers:
+    """One method for each route."""
+
+    def __init__(
+        self, experts: Experts, config: ServerConfig, meters: Meters, now: Callable[[], float]
+    ) -> None:
+        self._experts = experts
+        self._config = config
+        self._meters = meters
+        self._now = now
+        self._since = int(now())
+        self.reader = Reader(config.body)
+
+    async def chat(self, exchange: Exchange) -> None:
+        body = await self.reader.read(exchange, ChatBody)
+        view = self._expert(exchange, body.model)
+        seconds = self._seconds(view, body.timeout)
+        request = body.request(
+            id_=exchange.id,
+            salt=_salt(exchange, view, body.cache_salt),
+            seconds=_left(exchange, seconds),
+            defaults=view.config.sampling,
+            config=self._config,
+        )
+        dialect = ChatDialect(
+            id_=exchange.id, model=view.name, created=int(self._now()), usage=body.wants_usage
+        )
+        batches = self._experts.generate(view.name, request, body.call(_trace(exchange)))
+        terms = Terms(view.name, bool(body.stream), seconds, request.n)
+        await deliver(exchange, batches, dialect, terms, self._config.heartbeat)
+
+    async def models(self, exchange: Exchange) -> None:
+        found = models.listing(self._experts.views(), self._since)
+        await exchange.reply(200, compact(found).encode())
+
+    async def model(self, exchange: Exchange) -> None:
+        view = models.find(self._experts.views(), exchange.path.rpartition("/")[2])
+        await exchange.reply(200, compact(models.card(view, self._since)).encode())
+
+    async def live(self, exchange: Exchange) -> None:
+        await exchange.reply(200, b'{"status":"live"}')
+
+    async def ready(self, exchange: Exchange) -> None:
+        if self._experts.views():
+            await exchange.reply(200, b'{"status":"ready"}')
+        else:
+            reason = compact({"status": "waiting", "reason": "no expert is known yet"})
+            await exchange.reply(503, reason.encode(), (JSON, (b"retry-after", b"1")))
+
+    async def metrics(self, exchange: Exchange) -> None:
+        kind = (b"content-type", EXPOSITION_TYPE.encode())
+        await exchange.reply(200, self._meters.exposition(), (kind,))
+
+    def _expert(self, exchange: Exchange, name: str) -> ExpertView:
+        view = models.find_running(self._experts.views(), name)
+        exchange.record.expert = view.name
+        exchange.extra += (
+            (b"x-capyra-expert", view.name.encode()),
+            (b"x-capyra-route", b"named"),
+        )
+        return view
+
+    def _seconds(self, view: ExpertView, asked: float | None) -> float:
+        """How long the request may take: the shortest of what each side allows."""
+        deadline = self._config.deadline
+        return min(
+            deadline.default if asked is None else asked,
+            deadline.max,
+            view.config.queue.deadline,
+        )
+
+
+def _left(exchange: Exchange, seconds: float) -> float:
+    spent = asyncio.get_running_loop().time() - exchange.began
+    return max(seconds - spent, 0.001)
+
+
+def _salt(exchange: Exchange, view: ExpertView, asked: str | None) -> str:
+    """Whose cached K/V the request may find: its tenant's, unless the operator shares."""
+    tenant = "" if view.config.share_cache else exchange.tenant
+    return f"{tenant}\n{asked}" if asked else tenant
+
+
+def _trace(exchange: Exchange) -> Mapping[str, str]:
+    found = {}
+    for name in _TRACE:
+        if value := exchange.header(name):
+            found[name.decode()] = value.decode("latin-1")
+    return found

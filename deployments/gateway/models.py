@@ -1,0 +1,88 @@
+"""`GET /v1/models`: the experts, as OpenAI lists models, with what Capyra knows beside."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from capyra.deployments.experts import ExpertView
+from capyra.engine.errors import ExpertStopped, UnknownExpert
+from capyra.engine.types import Capabilities
+
+
+def find(views: Mapping[str, ExpertView], name: str) -> ExpertView:
+    """The expert of that name; `UnknownExpert` tells the nearest one."""
+    view = views.get(name)
+    if view is not None:
+        return view
+    near = difflib.get_close_matches(name[:256], views, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else " GET /v1/models lists those that exist."
+    shown = name if len(name) <= 64 else f"{name[:64]}…"
+    raise UnknownExpert(f"There is no model {shown!r}.{hint}", param="model")
+
+
+def find_running(views: Mapping[str, ExpertView], name: str) -> ExpertView:
+    """The same, for a request: an operator's stop is told before anything is tried."""
+    view = find(views, name)
+    if view.target == 0:
+        raise ExpertStopped(
+            f"The expert {name} is stopped. Its operator starts it with `capyra scale {name} 1`.",
+            param="model",
+        )
+    return view
+
+
+def listing(views: Mapping[str, ExpertView], created: int) -> dict[str, Any]:
+    return {
+        "object": "list",
+        "data": [card(view, created) for _, view in sorted(views.items())],
+    }
+
+
+def card(view: ExpertView, created: int) -> dict[str, Any]:
+    return {
+        "id": view.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "capyra",
+        "capyra": {
+            "state": view.state,
+            "target": view.target,
+            "replicas": [
+                {"id": one.id, "node": one.node, "state": one.state} for one in view.replicas
+            ],
+            "engine": view.config.engine,
+            "context": _context(view),
+            "capabilities": _capabilities(view.capabilities),
+            "description": view.config.description,
+            "license": view.config.license.id if view.config.license else None,
+            "skills": [
+                {"name": skill.name, "description": skill.description}
+                for skill in view.config.skills
+            ],
+        },
+    }
+
+
+def _context(view: ExpertView) -> int | None:
+    return view.capabilities.context if view.capabilities else view.config.context
+
+
+def _capabilities(known: Capabilities | None) -> dict[str, Any] | None:
+    if known is None:
+        return None
+    return {
+        "max_batch": known.max_batch,
+        "images": known.images,
+        "tools": known.tools,
+        "formats": sorted(known.formats),
+        "logprobs": known.logprobs,
+        "prompt_logprobs": known.prompt_logprobs,
+        "embeddings": known.embeddings,
+        "scoring": known.scoring,
+        "prefill": known.prefill,
+        "suffix": known.suffix,
+        "adapters": sorted(known.adapters),
+        "parameters": sorted(known.parameters),
+    }
