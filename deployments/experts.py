@@ -3,7 +3,7 @@ the cluster. `cluster.py` implements it on Ray Serve; tests implement it in memo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -31,6 +31,7 @@ class ReplicaView:
     pid: int
     state: State
     stats: EngineStats
+    in_flight: int = 0
     rss_bytes: int = 0
 
 
@@ -64,7 +65,7 @@ class Experts(Protocol):
 
     def generate(
         self, expert: str, request: GenerateRequest, call: Call
-    ) -> AsyncIterator[Sequence[StreamItem]]:
+    ) -> AsyncGenerator[Sequence[StreamItem], None]:
         """The answer, in batches as they come: `Accepted` first, or an exception.
 
         What fails after `Accepted` comes as `Failed`, or as an exception if the replica is

@@ -1,0 +1,84 @@
+# Everything goes into .venv; nothing outside the tree is touched but by `make peers`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check --no-input
+FILE   ?= experts/demo.yaml
+PORT   ?= 8082
+PEERS  ?= $(HOME)/.cache/capyra/peers
+
+# torch without CUDA. The plain name brings gigabytes of it on x86-64; on aarch64 2.10.0 is the
+# newest build without (docs/decisions/0001). The index is PyTorch's own, for CPU builds.
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+ifeq ($(shell uname -m),aarch64)
+TORCH := torch==2.10.0
+else
+TORCH := torch==2.13.0+cpu
+endif
+
+.PHONY: help serve test check format types install install-test clients soak bench peers experts-schema clean
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: install ## install all, start the experts of FILE on PORT, in the foreground
+	@$(BIN)/capyra serve $(FILE) --port $(PORT)
+
+test: install-test ## install all and pass the tests
+	@$(BIN)/python -m pytest -q
+
+check: install-test types ## style, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@cd build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p capyra
+
+format: install-test ## mend the style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+soak: install-test clients ## the long sweeps
+	@$(BIN)/python -m pytest -q -m slow --timeout 3600
+
+install: $(VENV)/installed ## everything that `serve` needs
+install-test: $(VENV)/installed-test ## and what `test` and `check` need
+clients: $(VENV)/installed-clients
+
+$(VENV)/torch:
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || { \
+	  echo "A C++ compiler is missing: apt-get install g++" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed: make PYTHON=python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "Python's venv module is missing: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing torch (CPU)"
+	@$(PIP) install -q "$(TORCH)" 2>/dev/null || \
+	  $(PIP) install -q "$(TORCH)" --index-url $(TORCH_INDEX)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/torch pyproject.toml kernels/CMakeLists.txt
+	@echo "installing capyra and what it needs"
+	@$(PIP) install -q -e .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	@echo "installing what the tests need"
+	@$(PIP) install -q -e ".[dev]"
+	@touch $@
+
+$(VENV)/installed-clients: $(VENV)/installed
+	@echo "installing the clients that the tests speak with"
+	@$(PIP) install -q -e ".[dev,clients]"
+	@touch $@
+
+# mypy does not see through an editable install: it reads the folders under their installed names.
+types:
+	@mkdir -p build/types/capyra
+	@for folder in deployments engine kernels orchestrator; do \
+	  ln -sfn $(CURDIR)/$$folder build/types/capyra/$$folder; done
+	@touch build/types/capyra/__init__.py build/types/capyra/py.typed
+
+experts-schema: install ## write experts/schema.json anew
+	@$(BIN)/capyra config schema > experts/schema.json
+
+clean: ## forget what was built and installed
+	@rm -rf build $(VENV)

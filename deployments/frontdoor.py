@@ -1,0 +1,54 @@
+"""The Serve deployment around the gateway's ASGI app."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pydantic import BaseModel
+from ray import serve
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from capyra.deployments.cluster import ServeExperts
+from capyra.deployments.gateway.app import build
+from capyra.deployments.gateway.meters import PrometheusMeters
+from capyra.deployments.gateway.settings import ServerConfig
+from capyra.deployments.names import (
+    CONTROL_APP,
+    CONTROL_DEPLOYMENT,
+    EXPERT_DEPLOYMENT,
+    GATEWAY_DEPLOYMENT,
+)
+from capyra.engine.config import ExpertConfig
+
+
+class GatewaySettings(BaseModel, extra="forbid", frozen=True):
+    """The gateway's `user_config`: it changes in place, without a restart."""
+
+    server: ServerConfig = ServerConfig()
+    experts: dict[str, ExpertConfig] = {}
+
+
+@serve.deployment(name=GATEWAY_DEPLOYMENT, max_ongoing_requests=10_000)
+@serve.ingress()
+class Gateway:
+    """One replica of the gateway. New settings make a new app; requests end on the old one."""
+
+    def __init__(self) -> None:
+        self._experts = ServeExperts(
+            handle=lambda name: serve.get_deployment_handle(EXPERT_DEPLOYMENT, app_name=name),
+            control=serve.get_deployment_handle(CONTROL_DEPLOYMENT, app_name=CONTROL_APP),
+        )
+        self._meters = PrometheusMeters()
+        self._app: ASGIApp = build(self._experts, ServerConfig(), self._meters)
+        self._watch = asyncio.create_task(self._experts.keep_watching())
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        async def current(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._app(scope, receive, send)
+
+        return current
+
+    async def reconfigure(self, user_config: dict[str, object]) -> None:
+        settings = GatewaySettings.model_validate(user_config)
+        self._experts.configure(settings.experts)
+        self._app = build(self._experts, settings.server, self._meters)

@@ -1,0 +1,132 @@
+"""The weights of one engine: one load or unload at a time, shared by everyone who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+from capyra.engine.base import Engine
+from capyra.engine.errors import CapyraError, DeadlineExceeded, LoadFailed
+from capyra.engine.types import Progress
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 5.0
+"""How long a failed load is answered with its reason before a request may try again."""
+
+
+class Loader:
+    """Owns whether an engine's weights are there.
+
+    Loads are single flight, with progress for all who wait; a failure is remembered a while; a
+    load asked for during an unload follows it.
+    """
+
+    def __init__(
+        self, expert: str, engine: Engine, clock: Callable[[], float], changed: Callable[[], None]
+    ) -> None:
+        self._expert = expert
+        self._engine = engine
+        self._clock = clock
+        self._changed = changed
+        self._task: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._progress = Progress("starting", 0.0)
+        self._moved = asyncio.Event()
+        self._failure: str | None = None
+        self._failed_at = 0.0
+
+    @property
+    def running(self) -> bool:
+        return self._task is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the engine may be used now."""
+        return self._task is None and self._leaving is None and self._engine.stats().loaded
+
+    def start(self) -> asyncio.Task[None]:
+        """The load that runs, or a new one. A failure just seen is raised again instead."""
+        if self._task is None:
+            if self._failure and self._clock() - self._failed_at < RETRY_AFTER_S:
+                raise self._failed()
+            self._failure = None
+            self._show(Progress("starting", 0.0))
+            self._task = asyncio.create_task(self._load())
+            self._changed()
+        return self._task
+
+    async def wait(self, deadline: float) -> AsyncIterator[Progress]:
+        """Progress until the weights are there; `deadline` is a moment of the loop's clock."""
+        if self.ready:
+            return
+        task = self.start()
+        shown: Progress | None = None
+        while not task.done():
+            if self._progress != shown:
+                shown = self._progress
+                yield shown
+                continue
+            self._moved.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._moved.wait()
+            except TimeoutError as error:
+                raise DeadlineExceeded(
+                    f"the deadline passed while expert {self._expert!r} was loading "
+                    f"({self._progress.stage}, {self._progress.fraction:.0%})"
+                ) from error
+        if self._failure:
+            raise self._failed()
+
+    async def unload(self) -> None:
+        """Give the weights back; whoever asks for them meanwhile gets them loaded after it."""
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._unload())
+        await asyncio.shield(self._leaving)
+
+    async def _unload(self) -> None:
+        try:
+            await self._engine.unload()
+        finally:
+            self._leaving = None
+            self._changed()
+
+    async def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _load(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            if self._leaving is not None:
+                await asyncio.shield(self._leaving)
+            await self._engine.load(lambda step: loop.call_soon_threadsafe(self._show, step))
+        except CapyraError as error:
+            self._fail(error.message)
+        except Exception:
+            # The border to an engine: whatever it throws, its waiters get an answer.
+            logger.exception("loading expert %s broke", self._expert)
+            self._fail("its engine broke; the replica's log has the details")
+        finally:
+            self._task = None
+            self._moved.set()
+            self._changed()
+
+    def _show(self, progress: Progress) -> None:
+        self._progress = progress
+        self._moved.set()
+
+    def _fail(self, reason: str) -> None:
+        self._failure = reason
+        self._failed_at = self._clock()
+
+    def _failed(self) -> LoadFailed:
+        return LoadFailed(
+            f"expert {self._expert!r} could not be loaded: {self._failure}",
+            retry_after_s=RETRY_AFTER_S,
+        )

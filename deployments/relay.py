@@ -1,0 +1,84 @@
+"""From an engine's events to batches: the first at once, more together only under backlog."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from capyra.engine.errors import CapyraError, DeadlineExceeded, EngineFault
+from capyra.engine.types import Event, StreamItem
+
+logger = logging.getLogger(__name__)
+
+MOST_HELD = 256
+"""Events held for a slow reader; then the engine's stream waits, which slows that answer only."""
+
+
+class _Ahead:
+    """Reads ahead of its consumer, as far as it may."""
+
+    def __init__(self, events: AsyncIterator[Event]) -> None:
+        self._events = events
+        self._held: deque[StreamItem] = deque()
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._error: CapyraError | None = None
+        self._ended = False
+
+    async def pump(self) -> None:
+        try:
+            async for event in self._events:
+                self._held.append(event)
+                self._filled.set()
+                if len(self._held) >= MOST_HELD:
+                    self._drained.clear()
+                    await self._drained.wait()
+        except CapyraError as error:
+            self._error = error
+        except Exception:
+            # The border to an engine: whatever it throws, the client gets an answer.
+            logger.exception("an engine broke while it generated")
+            self._error = EngineFault("the expert's engine broke; the request was not finished")
+        finally:
+            self._ended = True
+            self._filled.set()
+
+    async def take(self) -> list[StreamItem]:
+        """All that is there, or the first that comes; empty at the end."""
+        if not self._held and not self._ended:
+            self._filled.clear()
+            await self._filled.wait()
+        batch = list(self._held)
+        self._held.clear()
+        self._drained.set()
+        if not batch and self._error is not None:
+            raise self._error
+        return batch
+
+
+async def relay(events: AsyncIterator[Event], deadline: float) -> AsyncGenerator[list[StreamItem]]:
+    """The events in order, in batches. The engine's stream is closed with this one.
+
+    `deadline` is a moment of the loop's clock.
+    """
+    ahead = _Ahead(events)
+    pump = asyncio.create_task(ahead.pump())
+    try:
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    batch = await ahead.take()
+            except TimeoutError as error:
+                raise DeadlineExceeded(
+                    "the request's deadline passed before its answer ended"
+                ) from error
+            if not batch:
+                return
+            yield batch
+    finally:
+        pump.cancel()
+        await asyncio.wait({pump})
+        if isinstance(events, AsyncGenerator):
+            await events.aclose()

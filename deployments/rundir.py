@@ -1,0 +1,68 @@
+"""Where a local server keeps its state, so that other commands find it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from capyra.deployments.processes import alive, command_of
+
+
+def base() -> Path:
+    """The directory of this user's local servers. Short, because Ray puts sockets in it."""
+    return Path(
+        os.environ.get("CAPYRA_RUN_DIR", f"{tempfile.gettempdir()}/capyra-{os.getuid()}")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that `capyra serve` started here."""
+
+    pid: int
+    port: int
+    url: str
+    dashboard: str
+    directory: str
+    command: str
+
+    def save(self) -> None:
+        path = _file(self.port)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(asdict(self)))
+        fresh.replace(path)
+
+    def forget(self) -> None:
+        _file(self.port).unlink(missing_ok=True)
+
+    @property
+    def is_alive(self) -> bool:
+        # A process number comes round again; the command line tells whether it is still ours.
+        return alive(self.pid) and command_of(self.pid) == self.command
+
+
+def recorded() -> list[Running]:
+    """Every server that left a record, alive or not."""
+    found = []
+    for path in sorted(base().glob("server-*.json")):
+        try:
+            found.append(Running(**json.loads(path.read_text())))
+        except (OSError, ValueError, TypeError):
+            path.unlink(missing_ok=True)
+    return found
+
+
+def running(port: int | None = None) -> Running | None:
+    """The server on that port, or the only one there is."""
+    servers = [server for server in recorded() if server.is_alive]
+    if port is not None:
+        servers = [server for server in servers if server.port == port]
+    return servers[0] if len(servers) == 1 else None
+
+
+def _file(port: int) -> Path:
+    return base() / f"server-{port}.json"

@@ -1,0 +1,264 @@
+"""A local server: one Ray node with Serve and the experts, in the foreground, gone at its end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx
+
+from capyra.deployments import rundir
+from capyra.deployments.environment import local_environment
+from capyra.deployments.experts_file import ExpertsFile, load
+from capyra.deployments.processes import (
+    adopt_orphans,
+    command_of,
+    descendants,
+    end,
+    free_ports,
+    mentioning,
+    port_taken,
+)
+from capyra.deployments.reporter import Reporter
+from capyra.deployments.rest import ServeRest
+from capyra.deployments.rundir import Running
+from capyra.deployments.serve_config import render
+from capyra.engine.errors import CapacityError, CapyraError, ConfigError
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+START_DEADLINE_S = 180.0
+STOP_GRACE_S = 10.0
+SESSIONS_KEPT = 2
+"""Ray's log directories of earlier runs that stay, to read what went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line may say over the experts file."""
+
+    host: str | None = None
+    port: int | None = None
+    dashboard_port: int = 8265
+
+
+def serve(path: Path, options: Options, reporter: Reporter) -> None:
+    """Start everything, say when it is ready, and stop it all on SIGINT or SIGTERM."""
+    reporter.stage("reading the experts file")
+    file = _with_options(load(path), options)
+    _check_address(file)
+    reporter.done(", ".join(name for name, e in file.experts.items() if e.active))
+    adopt_orphans()
+    clean(file.server.port)
+    directory = rundir.base() / f"run-{file.server.port}"
+    with _stopping() as stop:
+        try:
+            running = _start(file, directory, options, reporter, stop)
+            if running is not None:
+                reporter.ready(running.url, _example(file, running.url))
+                while not stop.wait(1.0):
+                    _check_alive()
+        finally:
+            reporter.stage("stopping")
+            _stop_all(file.server.port, directory)
+            reporter.done("nothing is left running")
+
+
+def stop(port: int | None = None, grace_s: float = 60.0) -> Running | None:
+    """End the server that `serve` started; None if there is none."""
+    server = rundir.running(port)
+    if server is None:
+        return None
+    os.kill(server.pid, signal.SIGTERM)
+    give_up = time.monotonic() + grace_s
+    while server.is_alive and time.monotonic() < give_up:
+        time.sleep(0.1)
+    if server.is_alive:
+        end([server.pid, *descendants(server.pid)], STOP_GRACE_S)
+    clean(server.port)
+    return server
+
+
+def clean(port: int) -> None:
+    """End what a server on this port left behind when it was killed."""
+    for server in rundir.recorded():
+        if server.port == port and not server.is_alive:
+            end(mentioning(Path(server.directory)), STOP_GRACE_S)
+            server.forget()
+
+
+# --- starting -------------------------------------------------------------------------------
+
+
+def _with_options(file: ExpertsFile, options: Options) -> ExpertsFile:
+    said = {"host": options.host, "port": options.port}
+    server = file.server.model_copy(update={k: v for k, v in said.items() if v is not None})
+    return file.model_copy(update={"server": server})
+
+
+def _check_address(file: ExpertsFile) -> None:
+    server = file.server
+    if server.host not in LOOPBACK and not os.environ.get(server.key_env):
+        raise ConfigError(
+            f"server.host {server.host} can be reached from outside, and there is no key: set "
+            f"{server.key_env}, or keep the host at 127.0.0.1"
+        )
+    other = rundir.running(server.port)
+    if other is not None:
+        raise ConfigError(
+            f"a server runs on port {server.port} already (process {other.pid}): "
+            "`capyra stop` ends it, `--port` chooses another"
+        )
+    if port_taken(server.host, server.port):
+        raise ConfigError(f"port {server.port} is taken by another program: choose `--port`")
+
+
+def _start(
+    file: ExpertsFile,
+    directory: Path,
+    options: Options,
+    reporter: Reporter,
+    stop: threading.Event,
+) -> Running | None:
+    """The running server, or None if it was stopped while it started."""
+    reporter.stage("starting Ray")
+    dashboard = _start_ray(directory, options)
+    reporter.done(f"dashboard at {dashboard}")
+    host = "127.0.0.1" if file.server.host == "0.0.0.0" else file.server.host  # noqa: S104
+    running = Running(
+        pid=os.getpid(),
+        port=file.server.port,
+        url=f"http://{host}:{file.server.port}",
+        dashboard=dashboard,
+        directory=str(directory),
+        command=command_of(os.getpid()),
+    )
+    running.save()
+    reporter.stage("starting experts")
+    rest = ServeRest(dashboard)
+    rest.deploy(render(file))
+    ready = _await_applications(rest, reporter, stop) and _await_gateway(running.url, stop)
+    if ready:
+        reporter.done("all up")
+    return running if ready else None
+
+
+def _start_ray(directory: Path, options: Options) -> str:
+    metrics_port, stats_port = free_ports(2)
+    _prune(directory / "ray")
+    (directory / "haproxy").mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ |= local_environment(directory, metrics_port, stats_port)
+    # Ray and Serve read their environment when they are imported.
+    import ray
+
+    context = ray.init(
+        address="local",
+        # On loopback Ray listens to this machine only.
+        _node_ip_address="127.0.0.1",
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        dashboard_port=options.dashboard_port,
+        object_store_memory=256 * 2**20,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _temp_dir=str(directory / "ray"),
+    )
+    return f"http://{context.dashboard_url}"
+
+
+def _await_applications(rest: ServeRest, reporter: Reporter, stop: threading.Event) -> bool:
+    give_up = time.monotonic() + START_DEADLINE_S
+    while not stop.wait(0.25):
+        applications: dict[str, Any] = rest.details()["applications"]
+        failed = {n: a["message"] for n, a in applications.items() if a["status"] in FAILED}
+        for name, message in failed.items():
+            raise CapyraError(f"application {name!r} did not start: {message}")
+        up = [name for name, a in applications.items() if a["status"] == "RUNNING"]
+        reporter.update(len(up) / max(1, len(applications)), ", ".join(up))
+        if applications and len(up) == len(applications):
+            return True
+        if time.monotonic() > give_up:
+            late = ", ".join(sorted(set(applications) - set(up))) or "all"
+            raise CapacityError(f"not up after {START_DEADLINE_S:.0f} s: {late}")
+    return False
+
+
+FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
+
+
+def _await_gateway(url: str, stop: threading.Event) -> bool:
+    give_up = time.monotonic() + START_DEADLINE_S
+    with httpx.Client(base_url=url, timeout=5.0) as client:
+        while not stop.wait(0.1):
+            try:
+                if client.get("/health/ready").status_code == 200:
+                    return True
+            except httpx.HTTPError:
+                pass
+            if time.monotonic() > give_up:
+                raise CapacityError(f"the gateway at {url} does not answer")
+    return False
+
+
+def _example(file: ExpertsFile, url: str) -> str:
+    expert = next(name for name, config in file.experts.items() if config.active)
+    return (
+        f"curl {url}/v1/chat/completions -H 'content-type: application/json' "
+        f'-d \'{{"model": "{expert}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\''
+    )
+
+
+# --- stopping -------------------------------------------------------------------------------
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, instead of ending the process where it stands."""
+    event = threading.Event()
+
+    def on_signal(_: int, __: FrameType | None) -> None:
+        event.set()
+
+    before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_alive() -> None:
+    import ray
+
+    if not ray.is_initialized():
+        raise CapacityError("the Ray node ended; its logs are in the run directory")
+
+
+def _stop_all(port: int, directory: Path) -> None:
+    import ray
+
+    if ray.is_initialized():
+        from ray import serve
+
+        serve.shutdown()
+        ray.shutdown()
+    end(descendants(os.getpid()), STOP_GRACE_S)
+    end(mentioning(directory), STOP_GRACE_S)
+    for server in rundir.recorded():
+        if server.port == port and server.pid == os.getpid():
+            server.forget()
+
+
+def _prune(sessions: Path) -> None:
+    """Forget the logs of all but the newest earlier runs."""
+    found = [p for p in sessions.glob("session_2*") if p.is_dir() and not p.is_symlink()]
+    for old in sorted(found)[:-SESSIONS_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
