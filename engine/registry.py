@@ -57,10 +57,15 @@ def entry(name: str) -> Entry:
     return ENGINES[name]
 
 
+def options_model(name: str) -> type[BaseModel]:
+    """What an engine's `options` are validated with."""
+    model: type[BaseModel] = _named(entry(name).options)
+    return model
+
+
 def check_options(name: str, options: dict[str, Any]) -> BaseModel:
     """An expert's `options` as its engine understands them; pydantic's error if it does not."""
-    model: type[BaseModel] = _named(entry(name).options)
-    return model.model_validate(options)
+    return options_model(name).model_validate(options)
 
 
 def create(spec: EngineSpec) -> Engine:
