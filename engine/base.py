@@ -11,7 +11,7 @@ own and never blocks that loop for more than a few milliseconds.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from capyra.engine.types import (
     Capabilities,
@@ -65,12 +65,13 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Answer: `Started`, then for each of the `n` answers any number of `Delta` and
         `ToolCallDelta` and one `Finished`, interleaved; at last `Done`.
 
         Raises before the first event what is wrong with the request (`ContextTooLong`,
-        `Unsupported`, `InvalidValue`), `DeadlineExceeded` when its time is over, and
+        `Unsupported`, `InvalidValue`, which an id in use is too), `DeadlineExceeded` when its
+        time is over, and
         `EngineFault` when the engine broke; such a failure never touches other requests.
         Closing the iterator, or cancelling the task that reads it, ends the work within one
         step and frees what it held. A reader that is slow slows its own answer only.

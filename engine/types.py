@@ -199,7 +199,12 @@ class Started:
 @dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of one answer. `text` never ends inside a character, nor inside a stop string;
-    so it may be empty while `token_ids` is not, and the other way round."""
+    so it may be empty while `token_ids` is not, and the other way round.
+
+    Every generated token is in exactly one `Delta`, those of a tool call, of a stop string and
+    the one that ended the answer too, though they leave no text. `logprobs` are the model's own:
+    before temperature, bias and penalties.
+    """
 
     index: int
     text: str
@@ -319,6 +324,8 @@ class Capabilities:
 
     context: int
     max_batch: int
+    vocabulary: int = 0
+    """Token ids go from 0 to one below this; 0: the engine cannot tell."""
     images: bool = False
     tools: bool = False
     formats: frozenset[str] = frozenset({"text"})

@@ -1,0 +1,129 @@
+"""How the echo engine chooses a token: exactly as the request's sampling says.
+
+A distribution that depends on the expected token alone is shaped once and kept; only penalties,
+which depend on what was written so far, need one for each token.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+
+from capyra.engine.echo.model import Floats, Place, logits
+from capyra.engine.types import Sampling
+
+
+class Shape(NamedTuple):
+    """All that shapes a distribution but the text before."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    bias: tuple[tuple[int, float], ...]
+    barred: tuple[int, ...]
+
+
+class Choice(NamedTuple):
+    """Candidates, likeliest first, and how likely it is that one of the first so many is taken."""
+
+    tokens: list[int]
+    cumulative: list[float]
+
+    def draw(self, dice: random.Random) -> int:
+        if len(self.tokens) == 1:
+            return self.tokens[0]
+        return self.tokens[min(bisect(self.cumulative, dice.random()), len(self.tokens) - 1)]
+
+
+def shaped(row: Floats, shape: Shape) -> Choice:
+    """Bias, temperature, min-p, top-k and top-p, in this order."""
+    row = row.copy()
+    for token, bias in shape.bias:
+        row[token] += bias
+    row[list(shape.barred)] = -np.inf
+    if shape.temperature == 0 or shape.top_k == 1:
+        return Choice([int(row.argmax())], [1.0])
+    order = np.argsort(-row, kind="stable")
+    scaled = row[order] / shape.temperature
+    weights = np.exp(scaled - scaled[0])
+    # The likeliest weighs 1, so a weight is already relative to it.
+    kept = max(int(np.count_nonzero(weights >= shape.min_p)), 1)
+    if shape.top_k:
+        kept = min(kept, shape.top_k)
+    weights = weights[:kept] / weights[:kept].sum()
+    if shape.top_p < 1:
+        before = np.cumsum(weights) - weights
+        kept = max(int(np.count_nonzero(before < shape.top_p)), 1)
+        weights = weights[:kept] / weights[:kept].sum()
+    return Choice(order[:kept].tolist(), list(accumulate(weights.tolist())))
+
+
+@lru_cache(maxsize=64)
+def _choices(_: Shape) -> dict[Place, Choice]:
+    """The distributions of one shape by place, filled as they are needed."""
+    return {}
+
+
+class Sampler:
+    """Chooses the tokens of one answer."""
+
+    def __init__(self, sampling: Sampling, index: int, barred: Iterable[int] = ()) -> None:
+        self._sampling = sampling
+        self._penalised = (
+            sampling.presence_penalty != 0
+            or sampling.frequency_penalty != 0
+            or sampling.repetition_penalty != 1
+        )
+        # Answers of one request differ; the first is what it would be alone.
+        self._dice = (
+            random.Random()
+            if sampling.seed is None
+            else random.Random(f"{sampling.seed}/{index}")  # an int would lose its sign
+        )
+        self.bar(barred)
+
+    def bar(self, tokens: Iterable[int]) -> None:
+        """From here on these tokens, and only these, may not be chosen."""
+        sampling = self._sampling
+        self._shape = Shape(
+            sampling.temperature,
+            sampling.top_p,
+            sampling.top_k,
+            sampling.min_p,
+            tuple(sorted(sampling.logit_bias.items())),
+            tuple(sorted(tokens)),
+        )
+        self._kept = _choices(self._shape)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the expected token is always chosen, whatever was written before."""
+        greedy = self._sampling.temperature == 0 or self._sampling.top_k == 1
+        return greedy and not self._penalised and not self._sampling.logit_bias
+
+    def choose(self, place: Place, prompt: Iterable[int], written: Iterable[int]) -> int:
+        if self._penalised:
+            return shaped(self._penalise(place, prompt, written), self._shape).draw(self._dice)
+        choice = self._kept.get(place)
+        if choice is None:
+            choice = self._kept[place] = shaped(logits(place), self._shape)
+        return choice.draw(self._dice)
+
+    def _penalise(self, place: Place, prompt: Iterable[int], written: Iterable[int]) -> Floats:
+        """Repetition counts the prompt too; presence and frequency only what was written."""
+        row = logits(place).copy()
+        counts = Counter(written)
+        seen = list(set(prompt) | counts.keys())
+        factor = self._sampling.repetition_penalty
+        row[seen] = np.where(row[seen] > 0, row[seen] / factor, row[seen] * factor)
+        for token, count in counts.items():
+            row[token] -= self._sampling.frequency_penalty * count + self._sampling.presence_penalty
+        return row
