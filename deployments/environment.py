@@ -25,16 +25,17 @@ MODE: Mapping[str, str] = {
 
 def local_environment(directory: Path, metrics_port: int, stats_port: int) -> dict[str, str]:
     """`MODE`, and what lets several clusters live on one machine."""
-    haproxy = directory / "haproxy"
+    # HAProxy's sockets lie below a node's name of 56 letters, and a socket's path has 107 at
+    # most: what surrounds it is short.
     return {
         **MODE,
         # A token file in the home directory must not lock the local cluster's owner out.
         "RAY_AUTH_MODE": "disabled",
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(directory / "a.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(directory),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(directory / "state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(directory / "m.sock"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
         # Nobody else balances over this machine's gateways: a stop need not wait for them.

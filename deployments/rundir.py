@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from capyra.deployments.processes import alive, command_of
+from capyra.engine.errors import ConfigError
 
 
 def base() -> Path:
-    """The directory of this user's local servers. Short, because Ray puts sockets in it."""
-    return Path(
-        os.environ.get("CAPYRA_RUN_DIR", f"{tempfile.gettempdir()}/capyra-{os.getuid()}")
-    )
+    """The directory of this user's local servers."""
+    chosen = Path(os.environ.get("CAPYRA_RUN_DIR", f"/tmp/capyra-{os.getuid()}"))
+    if len(str(chosen)) > LONGEST_BASE:
+        raise ConfigError(
+            f"CAPYRA_RUN_DIR {chosen} is too long: sockets lie below it, and their paths may have "
+            f"107 letters; choose one of at most {LONGEST_BASE}"
+        )
+    return chosen
+
+
+LONGEST_BASE = 28
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def serve(path: Path, options: Options, reporter: Reporter) -> None:
     reporter.done(", ".join(name for name, e in file.experts.items() if e.active))
     adopt_orphans()
     clean(file.server.port)
-    directory = rundir.base() / f"run-{file.server.port}"
+    directory = rundir.base() / str(file.server.port)
     with _stopping() as stop:
         try:
             running = _start(file, directory, options, reporter, stop)
@@ -132,7 +132,7 @@ def _start(
     reporter.stage("starting Ray")
     dashboard = _start_ray(directory, options)
     reporter.done(f"dashboard at {dashboard}")
-    host = "127.0.0.1" if file.server.host == "0.0.0.0" else file.server.host  # noqa: S104
+    host = "127.0.0.1" if file.server.host == "0.0.0.0" else file.server.host
     running = Running(
         pid=os.getpid(),
         port=file.server.port,
@@ -154,7 +154,7 @@ def _start(
 def _start_ray(directory: Path, options: Options) -> str:
     metrics_port, stats_port = free_ports(2)
     _prune(directory / "ray")
-    (directory / "haproxy").mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ |= local_environment(directory, metrics_port, stats_port)
     # Ray and Serve read their environment when they are imported.
     import ray
