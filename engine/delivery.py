@@ -66,9 +66,9 @@ class Delivery:
         """What was held back, and the answer's last event."""
         text = ""
         if self.stopped is None:
-            text = self._text.finish()
-            if self._matcher is not None:
-                text = self._matcher.push(text) + self._matcher.finish()
+            # A character that was never complete cannot complete a stop string.
+            text = self._matcher.finish() if self._matcher else ""
+            text += self._text.finish()
         events = self._events(text, (), None) if text else []
         if self._parser is not None:
             events += [self._event(piece) for piece in self._parser.finish()]

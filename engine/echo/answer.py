@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -41,25 +42,20 @@ class Answer:
         self._stops = frozenset(limits.stop_token_ids)
         self._ends = frozenset() if limits.ignore_eos else frozenset({END})
         self._early = limits.min_tokens > 0
-        early = {END, *self._stops} if self._early else set[int]()
-        self._sampler = Sampler(request.sampling, index, early | ({END} - self._ends))
-        self._exact = self._sampler.exact and request.logprobs is None and not self._stops
+        always = {END} - self._ends
+        self._sampler = Sampler(
+            request.sampling, index, always | {END} | self._stops if self._early else always
+        )
 
     def write(self, count: int) -> list[Event]:
         """The events of up to so many more tokens."""
         events: list[Event] = []
         goal = min(len(self.written) + count, self._limit)
-        while len(self.written) < goal and not self.finished:
-            if self._breaks_after is not None and len(self.written) >= self._breaks_after:
-                raise EngineFault(
-                    f"the answer broke after {self._breaks_after} tokens, as `fail_after_tokens` "
-                    "asks"
-                )
-            room = goal - len(self.written)
+        while not self.finished and (room := goal - len(self.written)) > 0:
             if self._breaks_after is not None:
-                room = min(room, self._breaks_after - len(self.written))
-            chunk = self._echo.take(room) if self._exact else b""
-            events += self._copy(chunk) if chunk else self._choose()
+                room = self._unbroken(room)
+            tokens, logprob = self._next(room)
+            events += self._deliver(tokens, logprob)
         if not self.finished and len(self.written) >= self._limit:
             events += self.finish("length")
         return events
@@ -68,38 +64,49 @@ class Answer:
         self.finished = True
         return self._delivery.finish(reason, stop)
 
-    def _copy(self, chunk: bytes) -> list[Event]:
-        """Tokens that need no choice, because the likeliest is always taken."""
-        if self._delivery.transparent and chunk.isascii():
-            self.written += chunk
-            return [self._plain[byte] for byte in chunk]
-        events: list[Event] = []
-        for byte in chunk:
-            self.written.append(byte)
-            events += self._delivery.token(byte, BYTES[byte])
-            if self._delivery.stopped is not None:
-                return events + self.finish("stop")
-        return events
+    def _unbroken(self, room: int) -> int:
+        assert self._breaks_after is not None
+        left = self._breaks_after - len(self.written)
+        if left <= 0:
+            raise EngineFault(
+                f"the answer broke after {self._breaks_after} tokens, as `fail_after_tokens` asks"
+            )
+        return min(room, left)
 
-    def _choose(self) -> list[Event]:
-        if self._early and len(self.written) >= self._request.limits.min_tokens:
-            self._early = False
-            self._sampler.bar({END} - self._ends)
+    def _next(self, room: int) -> tuple[Sequence[int], TokenLogprob | None]:
+        """At least one more token, and at most so many."""
+        if self._early:
+            left = self._request.limits.min_tokens - len(self.written)
+            if left <= 0:
+                self._early = False
+                self._sampler.bar({END} - self._ends)
+            else:
+                room = min(room, left)
+        if self._request.logprobs is None:
+            tokens = self._sampler.run(self._echo, room)
+            if tokens:
+                return tokens, None
         place = self._echo.expects
         token = self._sampler.choose(place, self._prompt, self.written)
-        logprob = None
-        if self._request.logprobs is not None:
-            logprob = token_logprob(token, place, self._request.logprobs)
         self._echo.write(token)
-        self.written.append(token)
-        if token in self._ends:
-            return self._delivery.token(token, b"", logprob) + self.finish("stop")
-        if token in self._stops:
-            data = BYTES[token] if self._request.limits.include_stop else b""
-            return self._delivery.token(token, data, logprob) + self.finish("stop", token)
-        events = self._delivery.token(token, BYTES[token], logprob)
-        if self._delivery.stopped is not None:
-            events += self.finish("stop")
+        if self._request.logprobs is None:
+            return (token,), None
+        return (token,), token_logprob(token, place, self._request.logprobs)
+
+    def _deliver(self, tokens: Sequence[int], logprob: TokenLogprob | None) -> list[Event]:
+        plain = logprob is None and not self._stops and self._delivery.transparent
+        if plain and max(tokens) < len(self._plain):
+            self.written += tokens
+            return [self._plain[token] for token in tokens]
+        events: list[Event] = []
+        for token in tokens:
+            self.written.append(token)
+            ends = token in self._ends
+            stops = not ends and not self._early and token in self._stops
+            kept = not ends and (not stops or self._request.limits.include_stop)
+            events += self._delivery.token(token, BYTES[token] if kept else b"", logprob)
+            if ends or stops or self._delivery.stopped is not None:
+                return events + self.finish("stop", token if stops else None)
         return events
 
 

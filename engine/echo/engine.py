@@ -7,6 +7,8 @@ batch with a waiting room, a prefix cache, memory that a load takes and an unloa
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import math
 import mmap
 from collections.abc import AsyncGenerator, Sequence
@@ -16,20 +18,16 @@ import numpy as np
 
 from capyra.engine import checks
 from capyra.engine.base import Engine, ProgressSink
-from capyra.engine.delivery import Delivery
-from capyra.engine.echo import embedding, model, vocabulary, weights
-from capyra.engine.echo.answer import Answer, prompt_logprobs
+from capyra.engine.echo import embedding, model, requests, vocabulary, weights
 from capyra.engine.echo.batch import Batch, Job
 from capyra.engine.echo.cache import PrefixCache
 from capyra.engine.echo.options import EchoOptions
 from capyra.engine.echo.template import render
-from capyra.engine.echo.tools import forced_call
 from capyra.engine.errors import DeadlineExceeded, EngineFault, InvalidValue, LoadFailed
 from capyra.engine.loading import SharedLoad
 from capyra.engine.registry import EngineSpec
 from capyra.engine.types import (
     Capabilities,
-    ChatPrompt,
     Embeddings,
     EmbedRequest,
     EngineStats,
@@ -74,7 +72,7 @@ class EchoEngine(Engine):
         self._memory: mmap.mmap | None = None
         self._failed_loads = 0
         self._load_s = 0.0
-        self._prefills = 0
+        self._prefills = itertools.count()
         self._driver: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
 
@@ -112,15 +110,9 @@ class EchoEngine(Engine):
         self._loaded = True
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        news = asyncio.Event()
-        job = self._job(request)
-        job.notify = news.set
-        deadline = request.deadline_s
-        timer = None
-        if deadline is not None:
-            timer = asyncio.get_running_loop().call_later(deadline, self._expire, job, deadline)
-        self._submit(job)
-        try:
+        self._require_loaded()
+        job = requests.job(request, self._capabilities, self._options)
+        async with self._work(job, request.deadline_s) as news:
             while True:
                 news.clear()
                 while job.events:
@@ -132,11 +124,6 @@ class EchoEngine(Engine):
                 self._batch.resume(job, self._now())
                 self._drive_on()
                 await news.wait()
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self._batch.drop(job)
-            self._wake.set()
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         checks.check_embed(request, self._capabilities)
@@ -172,24 +159,17 @@ class EchoEngine(Engine):
         self._require_loaded()
         tokens = render(prefix, answer=False)
         checks.check_context(len(tokens), Limits(max_tokens=0), self._capabilities.context)
-        self._prefills += 1
         job = Job(
-            id=f"prefill-{self._prefills}",
+            id=f"prefill-{next(self._prefills)}",
             salt=cache_salt,
             prompt=tokens,
             priority=-math.inf,
             keep_s=ttl_s,
         )
-        over = asyncio.Event()
-        job.notify = over.set
-        self._submit(job)
-        try:
+        async with self._work(job) as news:
             while not job.over:
-                over.clear()
-                await over.wait()
-        finally:
-            self._batch.drop(job)
-            self._wake.set()
+                news.clear()
+                await news.wait()
         if job.error is not None:
             raise job.error
         return Prefilled(self._cache.match(cache_salt, tokens), job.cached, ttl_s)
@@ -234,41 +214,6 @@ class EchoEngine(Engine):
         self._closed = True
         await self.unload()
 
-    def _job(self, request: GenerateRequest) -> Job:
-        """The request as work to do, or what is wrong with it."""
-        checks.check(request, self._capabilities)
-        self._require_loaded()
-        if request.id in self._batch:
-            raise InvalidValue(f"a request with the id {request.id!r} is under way", param="id")
-        prompt = render(request.prompt)
-        limit = checks.check_context(len(prompt), request.limits, self._capabilities.context)
-        echo = model.begin(prompt)
-        if isinstance(request.prompt, ChatPrompt) and request.prompt.tools:
-            call = forced_call(request.prompt, echo.source.decode(errors="replace"))
-            echo = echo if call is None else model.Echo(call.encode())
-        answers = [
-            Answer(
-                request,
-                index,
-                prompt,
-                echo,
-                delivery=Delivery(request, index, None),
-                limit=limit,
-                breaks_after=self._options.fail_after_tokens,
-            )
-            for index in range(request.n)
-        ]
-        count = request.prompt_logprobs
-        return Job(
-            id=request.id,
-            salt=request.cache_salt,
-            prompt=prompt,
-            answers=answers,
-            preamble=_preamble(request.prompt, prompt) if request.echo else "",
-            prompt_logprobs=None if count is None else lambda: prompt_logprobs(prompt, count),
-            priority=request.priority,
-        )
-
     def _embeddable(self, item: TextPrompt | TokenPrompt) -> bytes:
         text = item.text if isinstance(item, TextPrompt) else vocabulary.detokenize(item.token_ids)
         tokens = vocabulary.tokenize(text)
@@ -279,9 +224,28 @@ class EchoEngine(Engine):
         if not self._loaded:
             raise EngineFault(f"the engine of {self._expert!r} has no weights: load them first")
 
-    def _submit(self, job: Job) -> None:
+    @contextlib.asynccontextmanager
+    async def _work(
+        self, job: Job, deadline_s: float | None = None
+    ) -> AsyncGenerator[asyncio.Event, None]:
+        """The job is in the batch, and out of it at the end, whatever ends it. What comes is set
+        whenever there are news of the job."""
+        if job.id in self._batch:
+            raise InvalidValue(f"a request with the id {job.id!r} is under way", param="id")
+        news = asyncio.Event()
+        job.notify = news.set
+        timer = None
+        if deadline_s is not None:
+            timer = asyncio.get_running_loop().call_later(deadline_s, self._expire, job, deadline_s)
         self._batch.submit(job, self._now())
         self._drive_on()
+        try:
+            yield news
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._batch.drop(job)
+            self._wake.set()
 
     def _expire(self, job: Job, deadline_s: float) -> None:
         self._batch.fail(job, DeadlineExceeded(f"the request's {deadline_s:g} s are over"))
@@ -335,10 +299,6 @@ def _capabilities(spec: EngineSpec) -> Capabilities:
         prefill=True,
         parameters=frozenset(each.name for each in (*fields(Sampling), *fields(Limits))),
     )
-
-
-def _preamble(prompt: Prompt, tokens: list[int]) -> str:
-    return prompt.text if isinstance(prompt, TextPrompt) else vocabulary.detokenize(tokens)
 
 
 def _score(prompt: list[int], written: list[int]) -> Score:

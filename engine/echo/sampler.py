@@ -9,14 +9,15 @@ from __future__ import annotations
 import random
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 
-from capyra.engine.echo.model import Floats, Place, logits
+from capyra.engine.echo.model import Echo, Floats, Place, logits
+from capyra.engine.echo.vocabulary import END
 from capyra.engine.types import Sampling
 
 
@@ -92,30 +93,45 @@ class Sampler:
 
     def bar(self, tokens: Iterable[int]) -> None:
         """From here on these tokens, and only these, may not be chosen."""
-        sampling = self._sampling
+        sampling, barred = self._sampling, frozenset(tokens)
+        # Whether the expected token is always chosen, whatever was written before.
+        greedy = sampling.temperature == 0 or sampling.top_k == 1
+        self._exact = greedy and not sampling.logit_bias and barred <= {END}
         self._shape = Shape(
             sampling.temperature,
             sampling.top_p,
             sampling.top_k,
             sampling.min_p,
             tuple(sorted(sampling.logit_bias.items())),
-            tuple(sorted(tokens)),
+            tuple(sorted(barred)),
         )
         self._kept = _choices(self._shape)
 
-    @property
-    def exact(self) -> bool:
-        """Whether the expected token is always chosen, whatever was written before."""
-        greedy = self._sampling.temperature == 0 or self._sampling.top_k == 1
-        return greedy and not self._penalised and not self._sampling.logit_bias
+    def run(self, echo: Echo, count: int) -> Sequence[int]:
+        """The next tokens, up to the expected end or to one that is no byte; none if each needs
+        a distribution of its own."""
+        if self._penalised:
+            return ()
+        if self._exact:
+            return echo.take(count)
+        tokens: list[int] = []
+        for expected in echo.source[echo.place : echo.place + count]:
+            place = (expected, END)
+            choice = self._kept.get(place) or self._choice(place)
+            tokens.append(choice.draw(self._dice))
+            if tokens[-1] >= 256:
+                break
+        echo.place += len(tokens)
+        return tokens
 
     def choose(self, place: Place, prompt: Iterable[int], written: Iterable[int]) -> int:
         if self._penalised:
             return shaped(self._penalise(place, prompt, written), self._shape).draw(self._dice)
-        choice = self._kept.get(place)
-        if choice is None:
-            choice = self._kept[place] = shaped(logits(place), self._shape)
-        return choice.draw(self._dice)
+        return (self._kept.get(place) or self._choice(place)).draw(self._dice)
+
+    def _choice(self, place: Place) -> Choice:
+        choice = self._kept[place] = shaped(logits(place), self._shape)
+        return choice
 
     def _penalise(self, place: Place, prompt: Iterable[int], written: Iterable[int]) -> Floats:
         """Repetition counts the prompt too; presence and frequency only what was written."""

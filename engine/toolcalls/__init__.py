@@ -1,5 +1,6 @@
 """Streaming parsers of tool calls, one for each format that models are trained on."""
 
 from capyra.engine.toolcalls.base import CallPiece, Piece, ToolCallParser
+from capyra.engine.toolcalls.formats import FORMATS, guess, parser
 
-__all__ = ["CallPiece", "Piece", "ToolCallParser"]
+__all__ = ["FORMATS", "CallPiece", "Piece", "ToolCallParser", "guess", "parser"]
