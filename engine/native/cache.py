@@ -110,6 +110,10 @@ class Cache:
         sequence.tables = [list(table) for table in hit.tables]
         sequence.computed = hit.length * BLOCK_TOKENS
 
+    @property
+    def pins(self) -> list[Pin]:
+        return list(self._pins.values())
+
     def pin(self, sequence: Sequence, until: float) -> int:
         """Hold the computed prefix until then; how many tokens that are. A pin of the same
         prefix is renewed."""
