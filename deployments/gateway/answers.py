@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -96,18 +96,11 @@ async def deliver(
     flow = Flow(exchange, heartbeat, dialect.failed) if terms.stream else None
     last = b""
     try:
-        async with asyncio.timeout_at(exchange.began + terms.seconds) as deadline:
-            async with exchange.watched(), aclosing(batches):
-                if flow is None:
-                    answer = await _collect(exchange, batches, terms)
-                else:
-                    last = await _stream(exchange, batches, dialect, flow)
-    except TimeoutError as error:
-        if not deadline.expired():
-            raise EngineFault("a timeout came through the seam") from error
-        raise DeadlineExceeded(
-            f"The answer was not complete after {terms.seconds:g} seconds."
-        ) from error
+        async with within(exchange, terms.seconds), aclosing(batches):
+            if flow is None:
+                answer = await _collect(exchange, batches, terms)
+            else:
+                last = await _stream(exchange, batches, dialect, flow)
     finally:
         if flow is not None:
             await flow.close()
@@ -116,6 +109,18 @@ async def deliver(
         await exchange.reply(200, dialect.whole(answer), (JSON,))
     else:
         await flow.end(last)
+
+
+@asynccontextmanager
+async def within(exchange: Exchange, seconds: float) -> AsyncGenerator[None, None]:
+    """Work that ends when the request's time is over, or its client goes away."""
+    try:
+        async with asyncio.timeout_at(exchange.began + seconds) as deadline, exchange.watched():
+            yield
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise EngineFault("a timeout came through the seam") from error
+        raise DeadlineExceeded(f"the answer was not complete after {seconds:g} seconds") from error
 
 
 async def _stream(exchange: Exchange, batches: Batches, dialect: Dialect, flow: Flow) -> bytes:
@@ -131,7 +136,6 @@ async def _stream(exchange: Exchange, batches: Batches, dialect: Dialect, flow: 
                         record.token(clock() - began)
                     text += dialect.delta(item)
                 case ToolCallDelta():
-                    record.token(clock() - began)
                     text += dialect.tool_call(item)
                 case Started():
                     text += dialect.started(item)
@@ -195,7 +199,6 @@ async def _collect(exchange: Exchange, batches: Batches, terms: Terms) -> Answer
                     if item.logprobs:
                         choices[item.index].logprobs.extend(item.logprobs)
                 case ToolCallDelta():
-                    record.token(clock() - began)
                     _add_call(choices[item.index], item)
                 case Started():
                     prompts.append(item)
@@ -226,7 +229,7 @@ def _refuse_cut(event: Finished) -> None:
     if event.reason == "cancelled":
         # A client that left never reads this: somebody else ended the answer. Told as an
         # error, because half an answer looks like a whole one.
-        raise Cancelled("The answer was aborted here before it was complete. Try again.")
+        raise Cancelled("the answer was aborted here before it was complete: try again")
 
 
 def _count(exchange: Exchange, usage: Usage) -> None:

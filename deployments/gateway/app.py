@@ -51,11 +51,16 @@ def build(
 def routes(to: Handlers) -> tuple[Route, ...]:
     return (
         Route("POST", "/v1/chat/completions", to.chat),
+        Route("POST", "/v1/completions", to.complete),
+        Route("POST", "/v1/embeddings", to.embed),
+        Route("POST", "/tokenize", to.tokenize),
+        Route("POST", "/detokenize", to.detokenize),
         Route("GET", "/v1/models", to.models),
         Route("GET", "/v1/models/{id}", to.model),
         Route("GET", "/health/live", to.live, open=True),
         Route("GET", "/health/ready", to.ready, open=True),
         Route("GET", "/metrics", to.metrics),
+        Route("GET", "/openapi.json", to.document, open=True),
     )
 
 
@@ -122,19 +127,17 @@ class Gateway:
             methods = self._prefixed.get(stem + slash) if name else None
         if methods is None:
             shown = path if len(path) <= 64 else f"{path[:64]}…"
-            raise UnknownRoute(f"There is nothing at {shown}. GET /openapi.json lists the routes.")
+            raise UnknownRoute(f"there is nothing at {shown}: GET /openapi.json lists the routes")
         route = methods.get("GET" if method == "HEAD" else method)
         if route is None:
             allow = ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
-            raise WrongMethod(f"{method} is not allowed here: use {allow}.", allow=allow)
+            raise WrongMethod(f"{method} is not allowed here: use {allow}", allow=allow)
         return route
 
     def _admit(self, exchange: Exchange) -> None:
         exchange.tenant = self._keys.tenant(exchange.header(b"authorization"))
         if self.in_flight > self._limit:
-            raise QueueFull(
-                f"The gateway serves {self._limit} requests already. Try again shortly."
-            )
+            raise QueueFull(f"the gateway serves {self._limit} requests already: try again shortly")
 
     async def _fail(self, exchange: Exchange, error: Exception) -> None:
         reply = reply_to(error, exchange.shown_id.decode())

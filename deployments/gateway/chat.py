@@ -9,8 +9,8 @@ from pydantic import Field
 from capyra.deployments.gateway.answers import Answer
 from capyra.deployments.gateway.answers import Choice as Answered
 from capyra.deployments.gateway.errors import ErrorReply
-from capyra.deployments.gateway.fields import MOST_TOKENS, GenerationBody
-from capyra.deployments.gateway.messages import AnyMessage, Choice, FunctionTool, chat_prompt
+from capyra.deployments.gateway.fields import MOST_TOKENS, GenerationBody, Plain
+from capyra.deployments.gateway.messages import Choice, FunctionTool, Messages, chat_prompt
 from capyra.deployments.gateway.settings import ServerConfig
 from capyra.deployments.gateway.sse import (
     DONE,
@@ -35,7 +35,7 @@ from capyra.engine.types import (
 class ChatBody(GenerationBody):
     """What a client may say."""
 
-    messages: Annotated[list[AnyMessage], Field(min_length=1)]
+    messages: Messages
     max_completion_tokens: int | None = Field(
         default=None, ge=1, le=MOST_TOKENS, description="The newer name of max_tokens"
     )
@@ -53,28 +53,32 @@ class ChatBody(GenerationBody):
         default=None, description="The answer continues the assistant's last message"
     )
     modalities: Annotated[list[Literal["text"]], Field(min_length=1)] | None = None
-    metadata: dict[str, str] | None = Field(default=None, description="Accepted, without effect")
+    metadata: dict[Plain, Plain] | None = Field(
+        default=None, description="Accepted, without effect"
+    )
     store: bool | None = Field(default=None, description="Accepted; nothing is ever stored")
     service_tier: Literal["auto", "default", "flex", "priority", "scale"] | None = Field(
         default=None, description="Accepted, without effect"
     )
-    safety_identifier: str | None = Field(default=None, description="Accepted, without effect")
-    prompt_cache_key: str | None = Field(default=None, description="Accepted, without effect")
-    prompt_cache_retention: str | None = Field(default=None, description="Accepted, without effect")
+    safety_identifier: Plain | None = Field(default=None, description="Accepted, without effect")
+    prompt_cache_key: Plain | None = Field(default=None, description="Accepted, without effect")
+    prompt_cache_retention: Plain | None = Field(
+        default=None, description="Accepted, without effect"
+    )
 
     def check(self) -> None:
         super().check()
         if self.top_logprobs is not None and not self.logprobs:
-            raise InvalidValue("top_logprobs needs logprobs: true.", param="top_logprobs")
+            raise InvalidValue("top_logprobs needs logprobs: true", param="top_logprobs")
         continues = bool(self.continue_final_message)
         if continues and self.add_generation_prompt:
             raise InvalidValue(
-                "add_generation_prompt and continue_final_message exclude each other.",
+                "add_generation_prompt and continue_final_message exclude each other",
                 param="add_generation_prompt",
             )
         if self.add_generation_prompt is False and not continues:
             raise Unsupported(
-                "add_generation_prompt: false needs continue_final_message: true.",
+                "add_generation_prompt: false needs continue_final_message: true",
                 param="add_generation_prompt",
             )
         if (
@@ -83,7 +87,7 @@ class ChatBody(GenerationBody):
             and self.max_tokens != self.max_completion_tokens
         ):
             raise InvalidValue(
-                "max_tokens and max_completion_tokens say different things.",
+                "max_tokens and max_completion_tokens say different things",
                 param="max_completion_tokens",
             )
 
@@ -136,16 +140,16 @@ class ChatDialect:
         self._tail = "]" + (',"usage":null' if usage else "") + "}\n\n"
         self._begun: set[int] = set()
 
-    def started(self, _: Started) -> str:
+    def started(self, _: Started, /) -> str:
         return ""
 
-    def delta(self, event: Delta) -> str:
+    def delta(self, event: Delta, /) -> str:
         if not event.text and not event.logprobs:
             return ""
         logprobs = "null" if event.logprobs is None else compact(chat_logprobs(event.logprobs))
         return self._chunk(event.index, f'"content":{escape(event.text)}', logprobs, "null")
 
-    def tool_call(self, event: ToolCallDelta) -> str:
+    def tool_call(self, event: ToolCallDelta, /) -> str:
         call: dict[str, Any] = {"index": event.call}
         function: dict[str, str] = {"arguments": event.arguments}
         if event.id is not None:
@@ -155,18 +159,18 @@ class ChatDialect:
         call["function"] = function
         return self._chunk(event.index, f'"tool_calls":[{compact(call)}]', "null", "null")
 
-    def finished(self, event: Finished) -> str:
+    def finished(self, event: Finished, /) -> str:
         return self._chunk(event.index, "", "null", f'"{event.reason}"')
 
-    def done(self, event: Done) -> str:
+    def done(self, event: Done, /) -> str:
         if not self._usage:
             return DONE
         return f'{self._head}],"usage":{compact(usage_fields(event.usage))}}}\n\n{DONE}'
 
-    def failed(self, error: ErrorReply) -> bytes:
+    def failed(self, error: ErrorReply, /) -> bytes:
         return error_event(error)
 
-    def whole(self, answer: Answer) -> bytes:
+    def whole(self, answer: Answer, /) -> bytes:
         reply = {
             "id": self._id,
             "object": "chat.completion",

@@ -127,5 +127,5 @@ def reply_to(error: BaseException, request_id: str) -> ErrorReply:
 
 
 def _internal(request_id: str) -> ErrorReply:
-    message = f"The server made a mistake. Its log tells more under request id {request_id}."
+    message = f"the server made a mistake: its log tells more under request id {request_id}"
     return ErrorReply(INTERNAL.status, INTERNAL.type, "internal_error", message, None)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from capyra.deployments.experts import Call
 from capyra.engine.config import FOREVER, SamplingDefaults, parse_duration
-from capyra.engine.errors import InvalidValue, Unsupported
+from capyra.engine.errors import InvalidValue
 from capyra.engine.types import Limits, OutputFormat, Sampling
 
 T = TypeVar("T")
@@ -23,6 +23,7 @@ _DURATION = (
     r"^(?=.)(?:\d{1,3}d)?(?:\d{1,4}h)?(?:\d{1,5}m(?!s))?(?:\d{1,6}(?:\.\d{1,3})?s)?(?:\d{1,9}ms)?$"
 )
 _NO_NUL = r"^[^\u0000]*$"
+_ID = r"^(?:0|[1-9][0-9]{0,8})$"
 
 
 class Body(BaseModel):
@@ -42,12 +43,20 @@ def _seconds(value: object) -> object:
     return value
 
 
-Text = Annotated[
-    str, WithJsonSchema({"type": "string", "pattern": _NO_NUL, "description": "Without NUL"})
-]
-"""Free text. `reading.py` refuses NUL once for the whole body."""
+Text = Annotated[str, Field(json_schema_extra={"pattern": _NO_NUL})]
+"""Free text. `reading.py` refuses NUL, once for the whole body."""
+Plain = Annotated[str, Field(max_length=4096, json_schema_extra={"pattern": _NO_NUL})]
+"""A label that only the client understands."""
 
-ModelName = Annotated[str, Field(min_length=1, max_length=256, description="The expert's name")]
+ModelName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=256,
+        description="The expert's name",
+        json_schema_extra={"pattern": _NO_NUL},
+    ),
+]
 KeepAlive = Annotated[
     float,
     BeforeValidator(_seconds),
@@ -62,10 +71,23 @@ KeepAlive = Annotated[
         }
     ),
 ]
-Stop = Annotated[str, Field(min_length=1, max_length=256)]
+Stop = Annotated[str, Field(min_length=1, max_length=256, json_schema_extra={"pattern": _NO_NUL})]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-BiasKey = Annotated[str, Field(pattern=r"^(?:0|[1-9][0-9]{0,8})$")]
-Bias = Annotated[float, Field(ge=-100, le=100)]
+LogitBias = Annotated[
+    dict[
+        Annotated[str, Field(pattern=_ID)],
+        Annotated[float, Field(ge=-100, le=100)],
+    ],
+    Field(max_length=1024),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "patternProperties": {_ID: {"type": "number", "minimum": -100, "maximum": 100}},
+            "additionalProperties": False,
+            "maxProperties": 1024,
+        }
+    ),
+]
 
 
 class StreamOptions(Body):
@@ -126,7 +148,7 @@ class StructuredOutputs(Body):
         if len(given) != 1:
             raise InvalidValue(
                 "structured_outputs takes exactly one of json, regex, choice, grammar and "
-                f"json_object; {len(given)} were given.",
+                f"json_object; {len(given)} were given",
                 param="structured_outputs",
             )
         if self.json_ is not None:
@@ -149,11 +171,11 @@ def _parsed(text: str) -> Any:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidValue(
-            f"structured_outputs.json is no JSON: {error}.", param="structured_outputs.json"
+            f"structured_outputs.json is no JSON: {error}", param="structured_outputs.json"
         ) from error
     if not isinstance(schema, dict):
         raise InvalidValue(
-            "structured_outputs.json must be a JSON schema, an object.",
+            "structured_outputs.json must be a JSON schema, an object",
             param="structured_outputs.json",
         )
     return schema
@@ -169,14 +191,35 @@ def compact(value: Any, *, param: str) -> str:
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError as error:
-        raise InvalidValue(f"{param} holds a number out of range.", param=param) from error
+        raise InvalidValue(f"{param} holds a number out of range", param=param) from error
 
 
 def _top_k(value: int) -> int:
     return max(value, 0)
 
 
-class GenerationBody(Body):
+class Handling(Body):
+    """Extensions that say how a request is handled, not what is answered."""
+
+    keep_alive: KeepAlive | None = Field(
+        default=None, description="How long the expert stays loaded after this request"
+    )
+    timeout: float | None = Field(
+        default=None, gt=0, le=TEN_YEARS, description="Seconds that the request may take in all"
+    )
+    cache_salt: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        json_schema_extra={"pattern": _NO_NUL},
+        description="Cached K/V is shared only between requests with the same salt",
+    )
+
+    def call(self, trace: Mapping[str, str]) -> Call:
+        return Call(keep_alive_s=self.keep_alive, trace=trace)
+
+
+class GenerationBody(Handling):
     """What every way of asking for text has in common."""
 
     model: ModelName
@@ -196,8 +239,8 @@ class GenerationBody(Body):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
-    logit_bias: dict[BiasKey, Bias] | None = Field(
-        default=None, max_length=1024, description="Token id → what is added to its logit"
+    logit_bias: LogitBias | None = Field(
+        default=None, description="Token id → what is added to its logit"
     )
     max_tokens: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
     min_tokens: int | None = Field(default=None, ge=0, le=MOST_TOKENS)
@@ -206,20 +249,8 @@ class GenerationBody(Body):
     include_stop_str_in_output: bool | None = None
     structured_outputs: StructuredOutputs | None = None
     response_format: ResponseFormat | None = None
-    user: str | None = Field(default=None, description="Accepted, without effect")
-    keep_alive: KeepAlive | None = Field(
-        default=None, description="How long the expert stays loaded after this request"
-    )
     priority: int | None = Field(default=None, ge=-100, le=100, description="Higher is sooner")
-    timeout: float | None = Field(
-        default=None, gt=0, le=TEN_YEARS, description="Seconds that the request may take in all"
-    )
-    cache_salt: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=256,
-        description="Cached K/V is shared only between requests with the same salt",
-    )
+    user: Plain | None = Field(default=None, description="Accepted, without effect")
 
     def sampling(self, defaults: SamplingDefaults) -> Sampling:
         return Sampling(
@@ -238,7 +269,7 @@ class GenerationBody(Body):
     def limits(self, max_tokens: int | None) -> Limits:
         if max_tokens is not None and (self.min_tokens or 0) > max_tokens:
             raise InvalidValue(
-                f"min_tokens ({self.min_tokens}) is more than max_tokens ({max_tokens}).",
+                f"min_tokens ({self.min_tokens}) is more than max_tokens ({max_tokens})",
                 param="min_tokens",
             )
         stop = self.stop or ()
@@ -256,7 +287,7 @@ class GenerationBody(Body):
         if self.structured_outputs is not None:
             if wanted is not None and wanted.type != "text":
                 raise InvalidValue(
-                    "response_format and structured_outputs exclude each other.",
+                    "response_format and structured_outputs exclude each other",
                     param="structured_outputs",
                 )
             return self.structured_outputs.format()
@@ -270,14 +301,11 @@ class GenerationBody(Body):
     def check(self) -> None:
         """What one field alone cannot tell."""
         if self.stream_options is not None and not self.stream:
-            raise InvalidValue("stream_options needs stream: true.", param="stream_options")
+            raise InvalidValue("stream_options needs stream: true", param="stream_options")
 
     @property
     def wants_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
-
-    def call(self, trace: Mapping[str, str]) -> Call:
-        return Call(keep_alive_s=self.keep_alive, trace=trace)
 
 
 def _or(value: T | None, default: T) -> T:
@@ -285,6 +313,7 @@ def _or(value: T | None, default: T) -> T:
 
 
 REFUSED: dict[str, str] = {
+    "dimensions": "an expert's vectors have their own length",
     "audio": "no expert speaks",
     "function_call": "use tool_choice",
     "functions": "use tools",
@@ -299,11 +328,3 @@ REFUSED: dict[str, str] = {
     "web_search_options": "no expert searches the web",
 }
 """Well-known fields that nobody here can honour, and what to do instead."""
-
-
-def refuse(field: str, nearest: str | None) -> InvalidValue | Unsupported:
-    """The error for a field that a body does not have."""
-    if field in REFUSED:
-        return Unsupported(f"{field} is not supported: {REFUSED[field]}.", param=field)
-    hint = f" Did you mean {nearest}?" if nearest else ""
-    return InvalidValue(f"There is no field {field}.{hint}", param=field)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 
 from capyra.deployments.experts import Experts, ExpertView
-from capyra.deployments.gateway import models
-from capyra.deployments.gateway.answers import Terms, deliver
+from capyra.deployments.gateway import embeddings, models, openapi, tokens
+from capyra.deployments.gateway.answers import Terms, deliver, within
 from capyra.deployments.gateway.chat import ChatBody, ChatDialect
+from capyra.deployments.gateway.completions import CompletionBody, CompletionDialect
+from capyra.deployments.gateway.embeddings import EmbeddingBody
 from capyra.deployments.gateway.exchange import JSON, Exchange
+from capyra.deployments.gateway.fan import merged
 from capyra.deployments.gateway.meters import EXPOSITION_TYPE, Meters
 from capyra.deployments.gateway.reading import Reader
 from capyra.deployments.gateway.settings import ServerConfig
 from capyra.deployments.gateway.sse import compact
+from capyra.deployments.gateway.tokens import DetokenizeBody, TokenizeBody
 
 _TRACE = (b"traceparent", b"tracestate")
 
@@ -29,6 +34,7 @@ class Handlers:
         self._meters = meters
         self._now = now
         self._since = int(now())
+        self._document: bytes | None = None
         self.reader = Reader(config.body)
 
     async def chat(self, exchange: Exchange) -> None:
@@ -48,6 +54,59 @@ class Handlers:
         batches = self._experts.generate(view.name, request, body.call(_trace(exchange)))
         terms = Terms(view.name, bool(body.stream), seconds, request.n)
         await deliver(exchange, batches, dialect, terms, self._config.heartbeat)
+
+    async def complete(self, exchange: Exchange) -> None:
+        body = await self.reader.read(exchange, CompletionBody)
+        view = self._expert(exchange, body.model)
+        seconds = self._seconds(view, body.timeout)
+        requests = body.requests(
+            id_=exchange.id,
+            salt=_salt(exchange, view, body.cache_salt),
+            seconds=_left(exchange, seconds),
+            defaults=view.config.sampling,
+            most=self._config.prompts,
+        )
+        dialect = CompletionDialect(
+            id_=exchange.id,
+            model=view.name,
+            created=int(self._now()),
+            requests=requests,
+            usage=body.wants_usage,
+        )
+        call, n = body.call(_trace(exchange)), requests[0].n
+        streams = [self._experts.generate(view.name, request, call) for request in requests]
+        batches = streams[0] if len(streams) == 1 else merged(streams, n)
+        terms = Terms(view.name, bool(body.stream), seconds, n * len(requests))
+        await deliver(exchange, batches, dialect, terms, self._config.heartbeat)
+
+    async def embed(self, exchange: Exchange) -> None:
+        body = await self.reader.read(exchange, EmbeddingBody)
+        view = self._expert(exchange, body.model)
+        seconds = self._seconds(view, body.timeout)
+        request = body.request(
+            id_=exchange.id,
+            salt=_salt(exchange, view, body.cache_salt),
+            seconds=_left(exchange, seconds),
+            most=self._config.prompts,
+        )
+        async with within(exchange, seconds):
+            found = await self._experts.embed(view.name, request, body.call(_trace(exchange)))
+        exchange.record.prompt_tokens = found.prompt_tokens
+        await exchange.reply(200, embeddings.reply(body, found))
+
+    async def tokenize(self, exchange: Exchange) -> None:
+        body = await self.reader.read(exchange, TokenizeBody)
+        view = self._expert(exchange, body.model)
+        async with within(exchange, self._seconds(view, None)):
+            found = await self._experts.render(view.name, body.rendered(self._config))
+        await exchange.reply(200, tokens.tokenized(view, found))
+
+    async def detokenize(self, exchange: Exchange) -> None:
+        body = await self.reader.read(exchange, DetokenizeBody)
+        view = self._expert(exchange, body.model)
+        async with within(exchange, self._seconds(view, None)):
+            text = await self._experts.detokenize(view.name, body.tokens)
+        await exchange.reply(200, tokens.detokenized(text))
 
     async def models(self, exchange: Exchange) -> None:
         found = models.listing(self._experts.views(), self._since)
@@ -70,6 +129,11 @@ class Handlers:
     async def metrics(self, exchange: Exchange) -> None:
         kind = (b"content-type", EXPOSITION_TYPE.encode())
         await exchange.reply(200, self._meters.exposition(), (kind,))
+
+    async def document(self, exchange: Exchange) -> None:
+        if self._document is None:
+            self._document = compact(openapi.document(version("capyra"))).encode()
+        await exchange.reply(200, self._document)
 
     def _expert(self, exchange: Exchange, name: str) -> ExpertView:
         view = models.find_running(self._experts.views(), name)

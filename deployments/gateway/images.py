@@ -20,18 +20,18 @@ def decode(url: str, param: str, limits: Images) -> ImagePart:
     scheme, _, claims = head.partition(":")
     if scheme.lower() in ("http", "https"):
         raise Unsupported(
-            f"{param}: remote images are not fetched. Send the image itself, as "
-            "data:image/png;base64,….",
+            f"{param}: remote images are not fetched: send the image itself, as "
+            "data:image/png;base64,…",
             param=param,
         )
     if scheme.lower() != "data" or not comma or not claims.lower().endswith(";base64"):
         raise InvalidValue(
-            f"{param} is no image: write data:image/png;base64,… and the bytes.", param=param
+            f"{param} is no image: write data:image/png;base64,… and the bytes", param=param
         )
     try:
         data = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidValue(f"{param} is no valid base64: {error}.", param=param) from error
+        raise InvalidValue(f"{param} is no valid base64: {error}", param=param) from error
     return ImagePart(data, _media_type(data, param, limits))
 
 
@@ -49,7 +49,7 @@ def _media_type(data: bytes, param: str, limits: Images) -> str:
         raise _too_large(param, limits) from error
     except (OSError, SyntaxError, ValueError, OverflowError) as error:
         raise InvalidValue(
-            f"{param} is no image that can be read here ({', '.join(FORMATS)}).", param=param
+            f"{param} is no image that can be read here ({', '.join(FORMATS)})", param=param
         ) from error
     if width * height > limits.pixels:
         raise _too_large(param, limits)
@@ -57,4 +57,4 @@ def _media_type(data: bytes, param: str, limits: Images) -> str:
 
 
 def _too_large(param: str, limits: Images) -> TooLarge:
-    return TooLarge(f"{param} has more than {limits.pixels} pixels.", param=param)
+    return TooLarge(f"{param} has more than {limits.pixels} pixels", param=param)

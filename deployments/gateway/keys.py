@@ -28,11 +28,11 @@ class Keys:
             return ""
         scheme, _, given = (authorization or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not given.strip():
-            raise Unauthenticated("No API key: send it as `Authorization: Bearer KEY`.")
+            raise Unauthenticated("no API key came: send it as `Authorization: Bearer KEY`")
         known = False
         for key in self._keys:
             # Every key is compared, so that time tells nothing about which one was close.
             known |= hmac.compare_digest(key, given.strip())
         if not known:
-            raise Unauthenticated("This API key is not known here.")
+            raise Unauthenticated("this API key is not known here")
         return ""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from capyra.deployments.gateway import images
 from capyra.deployments.gateway.fields import Body, Text, compact
-from capyra.deployments.gateway.settings import ServerConfig
+from capyra.deployments.gateway.settings import MOST_MESSAGES, ServerConfig
 from capyra.engine.errors import InvalidValue, TooLarge, Unsupported
 from capyra.engine.types import (
     ChatPrompt,
@@ -102,6 +102,9 @@ class ToolMessage(Body):
 AnyMessage = Annotated[
     SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
 ]
+Messages = Annotated[
+    list[AnyMessage], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)
+]
 
 
 class Function(Body):
@@ -132,7 +135,7 @@ def conversation(messages: Sequence[AnyMessage], config: ServerConfig) -> tuple[
     """The messages as an engine takes them, within the limits of this gateway."""
     if len(messages) > config.messages:
         raise InvalidValue(
-            f"There are {len(messages)} messages; {config.messages} are the most.",
+            f"there are {len(messages)} messages; {config.messages} are the most",
             param="messages",
         )
     pictures = _Pictures(config)
@@ -149,7 +152,7 @@ class _Pictures:
     def decode(self, url: str, param: str) -> Part:
         self._count += 1
         if self._count > self._limits.count:
-            raise TooLarge(f"There are more than {self._limits.count} images.", param="messages")
+            raise TooLarge(f"there are more than {self._limits.count} images", param="messages")
         return images.decode(url, param, self._limits)
 
 
@@ -166,7 +169,7 @@ def _message(message: AnyMessage, place: str, pictures: _Pictures) -> Message:
             parts = (*parts, TextPart(message.refusal))
         if not parts and not message.tool_calls:
             raise InvalidValue(
-                f"{place} says nothing: it needs content or tool_calls.", param=f"{place}.content"
+                f"{place} says nothing: it needs content or tool_calls", param=f"{place}.content"
             )
         calls = tuple(
             ToolCall(call.id, call.function.name, call.function.arguments)
@@ -200,7 +203,7 @@ def toolbox(
     if not tools:
         if isinstance(choice, NamedChoice) or choice == "required":
             raise InvalidValue(
-                "tool_choice asks for a call, but there are no tools.", param="tool_choice"
+                "tool_choice asks for a call, but there are no tools", param="tool_choice"
             )
         return (), ToolChoice()
     made: dict[str, Tool] = {}
@@ -208,7 +211,7 @@ def toolbox(
         function, param = tool.function, f"tools[{at}].function"
         if function.name in made:
             raise InvalidValue(
-                f"{param}.name: there are two tools {function.name}.", param=f"{param}.name"
+                f"{param}.name: there are two tools {function.name}", param=f"{param}.name"
             )
         schema = function.parameters or {}
         compact(schema, param=f"{param}.parameters")
@@ -219,13 +222,13 @@ def toolbox(
     if parallel is False and not named and choice != "none":
         # A named choice is one call anyway; otherwise no engine can promise it yet.
         raise Unsupported(
-            "parallel_tool_calls: false is supported only where tool_choice names a function.",
+            "parallel_tool_calls: false is supported only where tool_choice names a function",
             param="parallel_tool_calls",
         )
     if isinstance(choice, NamedChoice):
         if choice.function.name not in made:
             raise InvalidValue(
-                f"tool_choice names {choice.function.name}, which is not among the tools.",
+                f"tool_choice names {choice.function.name}, which is not among the tools",
                 param="tool_choice",
             )
         return tuple(made.values()), ToolChoice("named", choice.function.name)
@@ -243,7 +246,7 @@ def chat_prompt(
     said = conversation(messages, config)
     if continue_last and said[-1].role != "assistant":
         raise InvalidValue(
-            "continue_final_message needs an assistant's message at the end.", param="messages"
+            "continue_final_message needs an assistant's message at the end", param="messages"
         )
     box, chosen = toolbox(tools, choice, parallel)
     return ChatPrompt(said, box, chosen, continue_last)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from capyra.deployments.experts import ExpertView
+from capyra.deployments.experts import ExpertView, ReplicaView
 from capyra.engine.errors import ExpertStopped, UnknownExpert
 from capyra.engine.types import Capabilities
 
@@ -17,9 +17,9 @@ def find(views: Mapping[str, ExpertView], name: str) -> ExpertView:
     if view is not None:
         return view
     near = difflib.get_close_matches(name[:256], views, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]}?" if near else " GET /v1/models lists those that exist."
+    hint = f"did you mean {near[0]!r}?" if near else "GET /v1/models lists those that exist"
     shown = name if len(name) <= 64 else f"{name[:64]}…"
-    raise UnknownExpert(f"There is no model {shown!r}.{hint}", param="model")
+    raise UnknownExpert(f"there is no model {shown!r}: {hint}", param="model")
 
 
 def find_running(views: Mapping[str, ExpertView], name: str) -> ExpertView:
@@ -27,7 +27,7 @@ def find_running(views: Mapping[str, ExpertView], name: str) -> ExpertView:
     view = find(views, name)
     if view.target == 0:
         raise ExpertStopped(
-            f"The expert {name} is stopped. Its operator starts it with `capyra scale {name} 1`.",
+            f"the expert {name!r} is stopped: its operator starts it with `capyra scale {name} 1`",
             param="model",
         )
     return view
@@ -49,9 +49,7 @@ def card(view: ExpertView, created: int) -> dict[str, Any]:
         "capyra": {
             "state": view.state,
             "target": view.target,
-            "replicas": [
-                {"id": one.id, "node": one.node, "state": one.state} for one in view.replicas
-            ],
+            "replicas": [_replica(one) for one in view.replicas],
             "engine": view.config.engine,
             "context": _context(view),
             "capabilities": _capabilities(view.capabilities),
@@ -62,6 +60,21 @@ def card(view: ExpertView, created: int) -> dict[str, Any]:
                 for skill in view.config.skills
             ],
         },
+    }
+
+
+def _replica(view: ReplicaView) -> dict[str, Any]:
+    return {
+        "id": view.id,
+        "node": view.node,
+        "pid": view.pid,
+        "state": view.state,
+        "in_flight": view.in_flight,
+        "running": view.stats.running,
+        "waiting": view.stats.waiting,
+        "weight_bytes": view.stats.weight_bytes,
+        "kv_bytes": view.stats.kv_bytes,
+        "rss_bytes": view.rss_bytes,
     }
 
 

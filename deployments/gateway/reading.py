@@ -20,6 +20,14 @@ B = TypeVar("B", bound=Body)
 
 _NUL = b"\\u0000"
 _SHOWN = 60
+_SMALL = 2**18
+"""Bytes below which a body's shape cannot hurt."""
+_MOST_OBJECTS = 2**17
+_MOST_VALUES = 2**21
+"""A value takes some 30 bytes while JSON is read, an object 3 to 5 µs until it is a Python object,
+and nothing else runs meanwhile. Texts and images have far fewer braces and commas for their size.
+"""
+_MOST_FAULTS = 64
 
 
 class Reader:
@@ -47,7 +55,7 @@ class Reader:
                 return await self._receive(exchange)
         except TimeoutError as error:
             raise SlowBody(
-                f"The body did not arrive within {self._limits.timeout:g} seconds."
+                f"the body did not arrive within {self._limits.timeout:g} seconds"
             ) from error
 
     async def _receive(self, exchange: Exchange) -> bytes:
@@ -70,22 +78,24 @@ class Reader:
         """Count this many bytes for the request in all, or refuse it."""
         if size > self._limits.max:
             raise TooLarge(
-                f"The body is longer than {self._limits.max} bytes, the most that is taken here."
+                f"the body is longer than {self._limits.max} bytes, the most that is taken here"
             )
         if self.held.bytes + size - exchange.held > self._limits.memory:
-            raise QueueFull("Too many large requests are being read. Try again shortly.")
+            raise QueueFull("too many large requests are being read: try again shortly")
         self.held.bytes += size - exchange.held
         exchange.held = size
 
 
 def parse(kind: type[B], data: bytes) -> B:
     """The body that these bytes spell, or the error for the first thing wrong with them."""
+    if len(data) > _SMALL and (data.count(b"{") > _MOST_OBJECTS or data.count(b",") > _MOST_VALUES):
+        raise TooLarge("the body holds too many values")
     try:
         body = kind.model_validate_json(data)
     except ValidationError as error:
         raise _sentence(kind, data, error) from error
     if _NUL in data and (place := _nul(json.loads(data), "")):
-        raise InvalidValue(f"{place} holds a NUL character.", param=place)
+        raise InvalidValue(f"{place} holds a NUL character", param=place)
     return body
 
 
@@ -96,29 +106,41 @@ def _check_media_type(header: bytes | None) -> None:
     if kind != b"application/json" and not kind.endswith(b"+json"):
         shown = kind.decode("latin-1")[:_SHOWN]
         raise WrongMediaType(
-            f"The body must be JSON: send content-type: application/json, not {shown}."
+            f"the body must be JSON: send content-type: application/json, not {shown}"
         )
 
 
 def _sentence(kind: type[Body], data: bytes, error: ValidationError) -> RequestError:
     """The first mistake, told once: unions report one for each of their members."""
-    faults = error.errors(include_url=False, include_context=False)
+    if error.error_count() > _MOST_FAULTS:
+        return InvalidValue(f"the body has {error.error_count()} mistakes, too many to tell")
+    faults = error.errors(include_url=False)
     if faults[0]["type"] == "json_invalid":
-        return InvalidValue(f"The body is no JSON: {faults[0]['msg'].partition(': ')[2]}.")
+        return InvalidValue(f"the body is no JSON: {faults[0]['msg'].partition(': ')[2]}")
     document = json.loads(data, parse_constant=_no_constant)
     if not isinstance(document, dict):
-        return InvalidValue("The body must be a JSON object.")
+        return InvalidValue("the body must be a JSON object")
     # The deepest one got furthest into the right member of a union.
     fault = max(faults, key=lambda one: (len(_path(document, one)), -faults.index(one)))
     path = _path(document, fault)
+    if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        path.append(fault["ctx"]["discriminator"].strip("'"))
     param = _written(path)
-    if fault["type"] == "extra_forbidden":
-        return _unknown(kind, param, str(path[-1]))
-    if fault["type"] == "missing":
-        return InvalidValue(f"{param} is missing.", param=param)
-    rival = [one["msg"] for one in faults if _path(document, one) == path]
-    reasons = " or: ".join(dict.fromkeys(_plain(msg) for msg in rival))
-    return InvalidValue(f"{param}: {reasons}. Got {_short(fault['input'])}.", param=param)
+    match fault["type"]:
+        case "extra_forbidden":
+            return _unknown(kind, param, str(path[-1]))
+        case "missing" | "union_tag_not_found":
+            return InvalidValue(f"{param} is missing", param=param)
+        case "union_tag_invalid":
+            reason = f"should be one of {fault['ctx']['expected_tags']}"
+            return InvalidValue(
+                f"{param}: {reason}; got {_short(fault['ctx']['tag'])}", param=param
+            )
+    here = [one for one in faults if _path(document, one) == path]
+    # A wrong value says more than "this is no list either".
+    values = [one for one in here if not one["type"].endswith("_type")] or here
+    reasons = " or: ".join(dict.fromkeys(_plain(one["msg"]) for one in values))
+    return InvalidValue(f"{param}: {reasons}; got {_short(fault['input'])}", param=param)
 
 
 def _no_constant(_: str) -> float:
@@ -127,10 +149,11 @@ def _no_constant(_: str) -> float:
 
 def _unknown(kind: type[Body], param: str, name: str) -> RequestError:
     if name in REFUSED:
-        return Unsupported(f"{param} is not supported: {REFUSED[name]}.", param=param)
-    near = difflib.get_close_matches(name, sorted(_names(kind, set())), n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return InvalidValue(f"There is no field {_short(param)[1:-1]}.{hint}", param=param[:256])
+        return Unsupported(f"{param} is not supported: {REFUSED[name]}", param=param)
+    near = difflib.get_close_matches(name[:_SHOWN], sorted(_names(kind, set())), n=1)
+    hint = f": did you mean {near[0]}?" if near else ""
+    param = param if len(param) <= 2 * _SHOWN else f"{param[: 2 * _SHOWN]}…"
+    return InvalidValue(f"there is no field {param}{hint}", param=param)
 
 
 def _names(kind: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[str]:
@@ -154,7 +177,8 @@ def _path(document: Any, fault: Any) -> list[str | int]:
     """Where the fault lies in the document. pydantic's own path also names union members."""
     path: list[str | int] = []
     place: Any = document
-    for step in fault["loc"]:
+    last = len(fault["loc"]) - 1 if fault["type"] == "missing" else None
+    for at, step in enumerate(fault["loc"]):
         inside = (
             0 <= step < len(place)
             if isinstance(place, list) and isinstance(step, int)
@@ -162,7 +186,7 @@ def _path(document: Any, fault: Any) -> list[str | int]:
         )
         if inside:
             place = place[step]
-        elif not (fault["type"] == "missing" and step == fault["loc"][-1]):
+        elif at != last:
             continue
         path.append(step)
     return path

@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from capyra.engine.config import Bytes, Seconds, Settings
 
+MOST_MESSAGES = 2**14
+MOST_PROMPTS = 2**12
+
 
 class BodyLimits(Settings):
     """How large a request's body may be, and how long it may take to arrive."""
@@ -52,8 +55,12 @@ class Images(Settings):
 class ServerConfig(Settings):
     """The gateway's settings."""
 
-    host: str = Field(default="127.0.0.1", min_length=1)
-    port: int = Field(default=8082, ge=0, le=65535)
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on; all others than this machine's own need keys",
+    )
+    port: int = Field(default=8082, ge=0, le=65535, description="Port to listen on")
     replicas: int = Field(default=1, ge=1, le=64, description="Gateway processes")
     key_env: str = Field(
         default="CAPYRA_API_KEY",
@@ -63,11 +70,16 @@ class ServerConfig(Settings):
     in_flight: int = Field(
         default=1024, ge=1, le=2**20, description="Most requests at once in one gateway"
     )
-    messages: int = Field(default=4096, ge=1, le=2**20, description="Most messages in one request")
-    prompts: int = Field(
-        default=128, ge=1, le=4096, description="Most prompts or embedding inputs in one request"
+    messages: int = Field(
+        default=4096, ge=1, le=MOST_MESSAGES, description="Most messages in one request"
     )
-    body: BodyLimits = BodyLimits()
-    deadline: Deadlines = Deadlines()
-    heartbeat: Heartbeat = Heartbeat()
-    images: Images = Images()
+    prompts: int = Field(
+        default=128,
+        ge=1,
+        le=MOST_PROMPTS,
+        description="Most prompts or embedding inputs in one request",
+    )
+    body: BodyLimits = Field(default=BodyLimits(), description="Limits of a request's body")
+    deadline: Deadlines = Field(default=Deadlines(), description="Limits of a request's time")
+    heartbeat: Heartbeat = Field(default=Heartbeat(), description="Signs of life in streams")
+    images: Images = Field(default=Images(), description="Limits of image parts")

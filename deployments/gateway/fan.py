@@ -1,0 +1,143 @@
+"""Several prompts of one request, asked at once and told as one answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from capyra.deployments.gateway.answers import Batches
+from capyra.engine.errors import EngineFault
+from capyra.engine.types import (
+    Accepted,
+    Delta,
+    Done,
+    Failed,
+    Finished,
+    Progress,
+    Started,
+    StreamItem,
+    ToolCallDelta,
+    Usage,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptStarted(Started):
+    """`Started` of the prompt of that number."""
+
+    prompt: int = 0
+
+
+Parcel = tuple[int, Sequence[StreamItem] | Exception | None]
+"""A prompt's number, and a batch of its answer, what broke it, or its end."""
+
+
+async def merged(streams: Sequence[Batches], answers: int) -> Batches:
+    """One stream of all: accepted when every prompt has its place, done when all are.
+
+    Each prompt has `answers` answers; they are numbered through.
+    """
+    inbox: asyncio.Queue[Parcel] = asyncio.Queue(maxsize=2 * len(streams))
+    pumps = [
+        asyncio.create_task(_pump(number, stream, inbox)) for number, stream in enumerate(streams)
+    ]
+    ledger = _Ledger(len(streams), answers)
+    try:
+        while not ledger.complete:
+            number, parcel = await inbox.get()
+            if isinstance(parcel, Exception):
+                raise parcel
+            if parcel is None:
+                raise EngineFault("one of several answers ended without Done")
+            if batch := ledger.enter(number, parcel):
+                yield batch
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.wait(pumps)
+
+
+async def _pump(number: int, stream: Batches, inbox: asyncio.Queue[Parcel]) -> None:
+    try:
+        async with aclosing(stream):
+            async for batch in stream:
+                await inbox.put((number, batch))
+    except Exception as error:  # noqa: BLE001 - it is raised again where the answer is read
+        await inbox.put((number, error))
+    else:
+        await inbox.put((number, None))
+
+
+class _Ledger:
+    """What has come from which prompt."""
+
+    def __init__(self, prompts: int, answers: int) -> None:
+        self._answers = answers
+        self._unanswered = prompts
+        self._accepted: dict[int, Accepted] = {}
+        self._prompts = prompts
+        self._early: list[StreamItem] = []
+        self._fraction = 0.0
+        self._usage = Usage(0, 0)
+
+    @property
+    def complete(self) -> bool:
+        return self._unanswered == 0
+
+    def enter(self, number: int, batch: Sequence[StreamItem]) -> Sequence[StreamItem]:
+        """What of this batch, and of earlier ones, can be told now."""
+        before = len(self._accepted)
+        items = [item for each in batch if (item := self._item(number, each)) is not None]
+        if len(self._accepted) < self._prompts:
+            self._early += items
+            return ()
+        if before == self._prompts:
+            return items
+        every = self._accepted.values()
+        first = self._accepted[0]
+        whole = replace(
+            first,
+            ready=all(one.ready for one in every),
+            waiting=max(one.waiting for one in every),
+        )
+        return (whole, *self._early, *items)
+
+    def _item(self, number: int, item: StreamItem) -> StreamItem | None:
+        shift = number * self._answers
+        match item:
+            case Delta():
+                return Delta(shift + item.index, item.text, item.token_ids, item.logprobs)
+            case ToolCallDelta() | Finished():
+                return replace(item, index=shift + item.index)
+            case Started():
+                return PromptStarted(
+                    item.prompt_tokens, item.cached_tokens, item.prompt_logprobs, number
+                )
+            case Accepted():
+                self._accepted[number] = item
+                return None
+            case Progress():
+                # Two replicas may load at once: a client sees the one that is further.
+                if item.fraction < self._fraction:
+                    return None
+                self._fraction = item.fraction
+                return item
+            case Done():
+                self._unanswered -= 1
+                self._usage = _sum(self._usage, item.usage)
+                return Done(self._usage) if self.complete else None
+            case Failed():
+                return item
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    names = one.timing.keys() | other.timing.keys()
+    return Usage(
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        one.cached_tokens + other.cached_tokens,
+        # They ran side by side: the longest is what the client waited for.
+        {name: max(one.timing.get(name, 0.0), other.timing.get(name, 0.0)) for name in names},
+    )

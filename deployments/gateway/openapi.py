@@ -1,0 +1,164 @@
+"""`GET /openapi.json`: what the routes take and give, made from the models that check them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from capyra.deployments.gateway import replies
+from capyra.deployments.gateway.chat import ChatBody
+from capyra.deployments.gateway.completions import CompletionBody
+from capyra.deployments.gateway.embeddings import EmbeddingBody
+from capyra.deployments.gateway.fields import Body
+from capyra.deployments.gateway.tokens import DetokenizeBody, TokenizeBody
+
+_REF = "#/components/schemas/{model}"
+_KEYED = (401, 403, 429)
+_READ = (400, 408, 413, 415)
+_ASKED = (404, 503, 504)
+_WHY = {
+    400: "The body is wrong, or the expert cannot do what it asks",
+    401: "No key, or none of ours",
+    403: "The key may not do this",
+    404: "No expert of that name; the message tells the nearest",
+    408: "The body did not arrive in time",
+    413: "The body, or an image in it, is too large",
+    415: "The body is no JSON",
+    429: "No room now; Retry-After tells when",
+    500: "A mistake of the server; its log knows the request id",
+    503: "The expert is stopped, lost or could not be loaded; Retry-After tells when",
+    504: "The request's time was over",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What one route is for, takes and gives."""
+
+    summary: str
+    body: type[Body] | None = None
+    reply: type[BaseModel] | str = replies.Health
+    """A JSON document of this shape, or another media type."""
+    event: type[BaseModel] | None = None
+    """What each event of a stream holds, for routes that stream."""
+    errors: tuple[int, ...] = ()
+
+
+_GENERATES = (*_KEYED, *_READ, *_ASKED)
+
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("POST", "/v1/chat/completions"): Operation(
+        "Answer a conversation",
+        ChatBody,
+        replies.ChatCompletion,
+        replies.ChatChunk,
+        errors=_GENERATES,
+    ),
+    ("POST", "/v1/completions"): Operation(
+        "Continue text", CompletionBody, replies.Completion, replies.Completion, errors=_GENERATES
+    ),
+    ("POST", "/v1/embeddings"): Operation(
+        "Make vectors of texts", EmbeddingBody, replies.EmbeddingList, errors=_GENERATES
+    ),
+    ("POST", "/tokenize"): Operation(
+        "A prompt's tokens", TokenizeBody, replies.Tokenized, errors=_GENERATES
+    ),
+    ("POST", "/detokenize"): Operation(
+        "The text of tokens", DetokenizeBody, replies.Detokenized, errors=_GENERATES
+    ),
+    ("GET", "/v1/models"): Operation("List the experts", reply=replies.ModelList, errors=_KEYED),
+    ("GET", "/v1/models/{id}"): Operation("One expert", reply=replies.Model, errors=(*_KEYED, 404)),
+    ("GET", "/health/live"): Operation("Whether the gateway lives"),
+    ("GET", "/health/ready"): Operation("Whether the gateway knows its experts"),
+    ("GET", "/metrics"): Operation(
+        "Metrics for Prometheus", reply="text/plain; version=0.0.4; charset=utf-8", errors=_KEYED
+    ),
+    ("GET", "/openapi.json"): Operation("This document", reply="application/json"),
+}
+
+
+def document(version: str) -> dict[str, Any]:
+    """The whole document, OpenAPI 3.1."""
+    shapes: set[type[BaseModel]] = {replies.ErrorBody}
+    for operation in OPERATIONS.values():
+        shapes |= {
+            shape
+            for shape in (operation.body, operation.reply, operation.event)
+            if isinstance(shape, type)
+        }
+    ordered = sorted(shapes, key=lambda shape: shape.__name__)
+    _, schemas = models_json_schema([(shape, "validation") for shape in ordered], ref_template=_REF)
+    paths: dict[str, Any] = {}
+    for (method, path), operation in OPERATIONS.items():
+        paths.setdefault(path, {})[method.lower()] = _operation(path, operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Capyra",
+            "version": version,
+            "description": "Many language-model experts behind one OpenAI-compatible endpoint.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(path: str, operation: Operation) -> dict[str, Any]:
+    responses = {
+        "200": {"description": operation.summary, "content": _content(operation)},
+        **{str(status): _error(status) for status in sorted({*operation.errors, 500})},
+    }
+    if path == "/health/ready":
+        responses["503"] = {
+            "description": "Not yet, and why",
+            "content": {"application/json": {"schema": _ref(replies.Health)}},
+        }
+    made: dict[str, Any] = {"summary": operation.summary, "responses": responses}
+    if "{id}" in path:
+        made["parameters"] = [
+            {
+                "name": "id",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "minLength": 1},
+            }
+        ]
+    if 401 in operation.errors:
+        # Optional: a gateway without keys asks for none.
+        made["security"] = [{"key": []}, {}]
+    if operation.body is not None:
+        made["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _ref(operation.body)}},
+        }
+    return made
+
+
+def _content(operation: Operation) -> dict[str, Any]:
+    if isinstance(operation.reply, str):
+        kind = "object" if operation.reply == "application/json" else "string"
+        return {operation.reply: {"schema": {"type": kind}}}
+    content: dict[str, Any] = {"application/json": {"schema": _ref(operation.reply)}}
+    if operation.event is not None:
+        content["text/event-stream"] = {
+            "schema": {"type": "string"},
+            "x-event": _ref(operation.event),
+        }
+    return content
+
+
+def _error(status: int) -> dict[str, Any]:
+    return {
+        "description": _WHY[status],
+        "content": {"application/json": {"schema": _ref(replies.ErrorBody)}},
+    }
+
+
+def _ref(shape: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=shape.__name__)}
