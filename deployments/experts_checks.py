@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from capyra.deployments.names import CONTROL_APP, GATEWAY_APP
-from capyra.deployments.problems import Finding, explain, nearest
+from capyra.deployments.problems import Finding, explain, nearest, validate
 from capyra.deployments.yaml_lines import KeyPath
 from capyra.engine.config import ExpertConfig
 from capyra.engine.registry import ENGINES, options_model
@@ -114,14 +114,12 @@ def _engine(here: KeyPath, expert: ExpertConfig) -> Iterator[Finding]:
         return
     if row.needs_model and expert.model is None:
         yield Finding(
-            here,
-            f"`model` is missing, and the engine `{expert.engine}` needs one; "
-            "name a directory or a hub id",
-            at_key=True,
+            (*here, "model"),
+            f"is missing, and the engine `{expert.engine}` needs one; name a directory or a hub id",
         )
     options = options_model(expert.engine)
     try:
-        options.model_validate(expert.options)
+        validate(options, expert.options)
     except ValidationError as error:
         yield from explain(error, options, expert.options, (*here, "options"))
 
@@ -131,7 +129,7 @@ def _files(here: KeyPath, expert: ExpertConfig, base: Path) -> Iterator[Finding]
     yield from _model((*here, "speculation", "draft"), expert.speculation.draft, base)
     if expert.revision is not None and (expert.model is None or not is_hub_id(expert.model, base)):
         yield Finding(
-            (*here, "revision"), "only a hub id has revisions, and `model` is none; remove it"
+            (*here, "revision"), "only a hub id has revisions, and `model` names none; remove it"
         )
     template = expert.chat_template
     if template is not None and _kind(base / template) != "file":
@@ -169,9 +167,14 @@ def _memory(here: KeyPath, expert: ExpertConfig, residency: Residency) -> Iterat
     if needed is not None and room is not None and needed > room:
         yield Finding(
             (*here, "resources", "memory"),
-            f"{needed} bytes never fit a node, which has {room} by `residency.node_memory`; "
+            f"{_size(needed)} never fit a node, which has {_size(room)} by "
+            "`residency.node_memory`; "
             "lower this or raise that",
         )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.4g} GiB"
 
 
 def _activity(parts: Parts) -> Iterator[Finding]:
@@ -188,7 +191,7 @@ def _activity(parts: Parts) -> Iterator[Finding]:
     if total is not None and pinned > total:
         yield Finding(
             ("residency", "total_memory"),
-            f"pinned experts alone need {pinned} bytes; raise this, or unpin one",
+            f"pinned experts alone need {_size(pinned)}; raise this, or unpin one",
         )
 
 

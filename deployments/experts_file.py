@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +14,8 @@ from pydantic.json_schema import models_json_schema
 
 from capyra.deployments.experts_checks import Parts, check, is_hub_id, remark
 from capyra.deployments.gateway.settings import ServerConfig
-from capyra.deployments.problems import Finding, Problem, explain, place, spell
-from capyra.deployments.yaml_lines import Document, read
+from capyra.deployments.problems import Finding, Problem, explain, place, spell, validate
+from capyra.deployments.yaml_lines import Document, KeyPath, read
 from capyra.deployments.yaml_nodes import MAX_BYTES
 from capyra.engine.config import ExpertConfig, ExpertName, Settings
 from capyra.engine.errors import ConfigError
@@ -24,6 +23,9 @@ from capyra.engine.registry import ENGINES, options_model
 from capyra.orchestrator.config import Panel, Residency, Routing, VirtualModel
 
 _Model = TypeVar("_Model", bound=Settings)
+
+_DECISIVE = frozenset({"engine", "model"})
+"""What an expert's other settings are judged by."""
 
 
 class ExpertsFileError(ConfigError):
@@ -67,14 +69,14 @@ def load(path: Path) -> ExpertsFile:
     """The file at this path; `ExpertsFileError` with all its mistakes if it has any."""
     document = read(_bytes(path))
     base = path.absolute().parent
-    findings: list[Finding] = []
     file: ExpertsFile | None = None
-    if document.data is not None or not document.mistakes:
+    findings: list[Finding] = []
+    if not document.refused:
         try:
-            file = _validate(ExpertsFile, document.data)
+            file = validate(ExpertsFile, document.data)
         except ValidationError as error:
             findings += explain(error, ExpertsFile, document.data)
-        findings += check(_parts(document.data, base))
+        findings += _unsaid(check(_parts(document.data, base)), findings)
     problems = [*_mistakes(path, document), *_located(path, document, findings)]
     if problems or file is None:
         raise ExpertsFileError(problems)
@@ -126,39 +128,40 @@ def _whole(path: Path, text: str) -> Problem:
     return Problem(str(path), 1, 1, "", text)
 
 
-def _validate(model: type[_Model], data: object) -> _Model:
-    """Strictly, as JSON: text is no number, `1` is not true, and a list may be a tuple."""
-    return model.model_validate_json(json.dumps(data), strict=True)
-
-
 def _parts(data: Any, base: Path) -> Parts:
     """What of the file is right by itself, so that one mistake does not hide another."""
     data = data if isinstance(data, dict) else {}
-    experts = _each(ExpertConfig, data.get("experts"))
-    written = data.get("experts")
+    names = data.get("experts")
     return Parts(
         base=base,
-        names=tuple(written) if isinstance(written, dict) else (),
-        experts=experts,
-        residency=_one(Residency, data.get("residency", {})) or Residency(),
-        routing=_one(Routing, data.get("routing", {})) or Routing(),
+        names=tuple(names) if isinstance(names, dict) else (),
+        experts=_each(ExpertConfig, names),
+        residency=_sound(Residency, data.get("residency", {})) or Residency(),
+        routing=_sound(Routing, data.get("routing", {})) or Routing(),
         models=_each(VirtualModel, data.get("models")),
-        consensus=_one(Panel, data.get("consensus", {})) or Panel(),
+        consensus=_sound(Panel, data.get("consensus", {})) or Panel(),
         has_models="models" in data,
     )
 
 
 def _each(model: type[_Model], data: Any) -> dict[str, _Model]:
     items = data.items() if isinstance(data, dict) else ()
-    found = {name: _one(model, value) for name, value in items}
+    found = {name: _sound(model, value) for name, value in items}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _one(model: type[_Model], data: Any) -> _Model | None:
+def _sound(model: type[_Model], data: Any) -> _Model | None:
+    """The settings without those keys that are wrong; None if nothing can be said of the rest."""
     try:
-        return _validate(model, data)
+        return validate(model, data)
+    except ValidationError as error:
+        wrong = {details["loc"][0] for details in error.errors() if details["loc"]}
+    if not wrong or not isinstance(data, dict) or not wrong.isdisjoint(_DECISIVE):
+        return None
+    try:
+        return validate(model, {key: value for key, value in data.items() if key not in wrong})
     except ValidationError:
-        return None  # reported with the whole file
+        return None
 
 
 def _mistakes(path: Path, document: Document) -> Iterator[Problem]:
@@ -167,13 +170,22 @@ def _mistakes(path: Path, document: Document) -> Iterator[Problem]:
         yield Problem(str(path), spot.line, spot.column, spell(mistake.path), mistake.text)
 
 
+def _unsaid(findings: Iterable[Finding], said: Iterable[Finding]) -> list[Finding]:
+    """Those about keys that nothing is said of yet; names may be wrong in more than one way."""
+    paths = {finding.path for finding in said if not finding.at_key}
+    return [finding for finding in findings if paths.isdisjoint(_upwards(finding.path))]
+
+
 def _located(path: Path, document: Document, findings: Iterable[Finding]) -> Iterator[Problem]:
     """The findings with their lines, less those about what YAML already refused."""
     refused = {mistake.path for mistake in document.mistakes}
     for finding in findings:
-        above = (finding.path[:length] for length in range(1, len(finding.path) + 1))
-        if refused.isdisjoint(above):
+        if refused.isdisjoint(_upwards(finding.path)):
             yield place(str(path), document, finding)
+
+
+def _upwards(path: KeyPath) -> Iterator[KeyPath]:
+    return (path[:length] for length in range(len(path), 0, -1))
 
 
 def _complete(file: ExpertsFile, base: Path, notices: tuple[Problem, ...]) -> ExpertsFile:

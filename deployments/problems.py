@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from capyra.deployments.yaml_lines import Document, KeyPath
 from capyra.engine.config import NAME_PATTERN
+
+Model = TypeVar("Model", bound=BaseModel)
 
 GUIDE = "see docs/experts-file.md"
 NAMES = (
@@ -89,6 +92,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f"did you mean `{lowered[close[0]]}`?"
     shown = ", ".join(f"`{candidate}`" for candidate in names[:30])
     return f"there is {shown}" if names else "there is none"
+
+
+def validate(model: type[Model], data: object) -> Model:
+    """Strictly, as JSON: text is no number, `1` is not true, and a list may be a tuple."""
+    return model.model_validate_json(json.dumps(data), strict=True)
 
 
 def explain(
@@ -174,8 +182,10 @@ def _words(details: ErrorDetails, owner: type[BaseModel] | None) -> tuple[str, s
         return f"{_show(value)} is out of range", "write " + words.format(f"{context[name]:.15g}")
     if kind == "string_pattern_mismatch" and context["pattern"] == NAME_PATTERN:
         return f"{_show(value)} is no name", NAMES
-    if kind in ("string_too_short", "too_short"):
+    if kind == "string_too_short":
         return "this is empty", "write something here, or leave the key out"
+    if kind == "too_short":
+        return "this is empty", "write at least one line `name: …` here"
     return f"{_show(value)} is not right: {details['msg']}", GUIDE
 
 

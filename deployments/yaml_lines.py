@@ -16,7 +16,7 @@ import yaml
 
 from capyra.deployments.yaml_nodes import MERGE, TAG, TOP, Place, Refused, compose, place_of
 
-MAX_VALUES = 100_000
+MAX_VALUES = 50_000
 
 KeyPath = tuple[str | int, ...]
 """Keys and list indices from the top of the file."""
@@ -41,11 +41,12 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file's data. After a mistake it is what could still be read: None, if that is nothing."""
+    """A file's data: after a mistake what could still be read, nothing if it was `refused`."""
 
     data: Any
     entries: dict[KeyPath, Entry] = field(default_factory=dict)
     mistakes: tuple[Mistake, ...] = ()
+    refused: bool = False
 
     def entry(self, path: KeyPath) -> tuple[KeyPath, Entry]:
         """The path itself, or the nearest above it that is written in the file."""
@@ -61,7 +62,7 @@ def read(raw: bytes) -> Document:
         data = reading.value(compose(raw), ())
     except Refused as refused:
         mistake = Mistake((), refused.place, refused.text)
-        return Document(None, mistakes=(mistake,))
+        return Document(None, mistakes=(mistake,), refused=True)
     return Document(data, reading.entries, tuple(reading.mistakes))
 
 
@@ -114,7 +115,7 @@ class _Reading:
             if key in found:
                 first = self.entries[here].key.line
                 text = f"is written twice, first in line {first}; remove one of the two"
-                self.mistakes.append(Mistake(here, place, text))
+                self._mistake(here, key_node, text)
                 continue
             found[key] = self.value(value_node, here, place)
         for key, key_node, value_node in merged:
@@ -129,7 +130,7 @@ class _Reading:
         for source in sources:
             if not isinstance(source, yaml.MappingNode) or source in self._open:
                 text = "`<<` merges mappings; give it an alias of one, `<<: *name`"
-                self.mistakes.append(Mistake((*path, "<<"), place_of(node.start_mark), text))
+                self._mistake((*path, "<<"), node, text)
                 return
             self._open.append(source)
             try:
@@ -145,9 +146,7 @@ class _Reading:
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
         if isinstance(node, yaml.ScalarNode) and node.tag == TAG + "str":
             return self._text(node, path)
-        shown = f"`{node.value}`" if isinstance(node, yaml.ScalarNode) else "this"
-        text = f"the key {shown} is no text; put it in quotes, or remove it"
-        self.mistakes.append(Mistake(path, place_of(node.start_mark), text))
+        self._mistake(path, node, "a key that is no text; put it in quotes, or remove it")
         return None
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
@@ -167,23 +166,17 @@ class _Reading:
                     return float(text)
         except (ValueError, KeyError):
             pass
-        wrong = f"{text[:40]!r} with the tag {node.tag.replace(TAG, '!!')} cannot be read"
-        self.mistakes.append(
-            Mistake(
-                path, place_of(node.start_mark), f"{wrong}; remove the tag, write a plain value"
-            )
-        )
+        kind = node.tag.replace(TAG, "!!")
+        self._mistake(path, node, f"{text[:40]!r} is no {kind}; write a plain value, without tag")
         return None
 
     def _text(self, node: yaml.ScalarNode, path: KeyPath) -> str:
         text: str = node.value
         if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
-            self.mistakes.append(
-                Mistake(
-                    path,
-                    place_of(node.start_mark),
-                    "an escape for NUL, or for half a character (U+D800 to U+DFFF); remove it",
-                )
-            )
+            wrong = "an escape for NUL, or for half a character (U+D800 to U+DFFF)"
+            self._mistake(path, node, f"{wrong}; remove it")
             return ""
         return text
+
+    def _mistake(self, path: KeyPath, node: yaml.Node, text: str) -> None:
+        self.mistakes.append(Mistake(path, place_of(node.start_mark), text))

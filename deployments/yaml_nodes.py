@@ -124,22 +124,40 @@ for _name, _pattern, _first in (
     _Loader.add_implicit_resolver(TAG + _name, re.compile(_pattern), _first)
 
 
+_MENDS = (
+    ("'\\t'", "a tab cannot indent YAML; use spaces"),
+    (
+        "mapping values are not allowed",
+        "a second `:` here, or a line indented deeper than the one above; put text with a colon in "
+        "quotes, and begin keys of one mapping in one column",
+    ),
+    ("cannot start any token", "a value cannot begin with this character; put it in quotes"),
+    ("another document", "a second document begins; one file has one: remove the `---`"),
+    ("unknown escape", "no such escape in double quotes; use single quotes, or `\\\\`"),
+    ("find expected ':'", "a key without its value; write `key: value`"),
+    (
+        "expected <block end>",
+        "this does not fit the lines above; begin keys of one mapping in one column, and quote "
+        "values as a whole",
+    ),
+    ("expected ',' or", "the bracket above is not closed; close it, or put a comma here"),
+)
+"""Words in PyYAML's messages, and what is said in their place."""
+
+
 def _explain(error: yaml.MarkedYAMLError) -> tuple[Place, str]:
-    """PyYAML's words for a syntax error, with what usually mends it."""
+    """A syntax error, with what usually mends it."""
+    said = error.problem or "this cannot be read"
     mark = error.problem_mark or error.context_mark
     place = place_of(mark) if mark else TOP
-    said = (error.problem or "this cannot be read").replace("found character", "the character")
-    if "'\\t'" in said:
-        return place, "a tab cannot indent YAML; use spaces"
-    if "mapping values are not allowed" in said:
-        return place, (
-            "a second `:` here, or a line indented deeper than the one above; put text with a "
-            "colon in quotes, and begin keys of one mapping in one column"
-        )
+    if "end of stream" in said or "<stream end>" in said:
+        if error.context_mark and error.context_mark != mark:
+            return place_of(error.context_mark), "a quote or bracket opens here; close it"
+        return place, "the file ends inside a bracket; close it"
     if "undefined alias" in said:
-        return place, f"{said.removeprefix('found ')}; define it above with `&name`"
-    if "another document" in said:
-        return place, "a second document begins; one file has one: remove the `---`"
-    if error.context and error.context_mark and error.context_mark.line + 1 != place.line:
-        said += f", {error.context} that began in line {error.context_mark.line + 1}"
+        name = said.split("'")[1]
+        return place, f"no anchor `{name}` is above; define it there with `&{name}`"
+    for words, text in _MENDS:
+        if words in said:
+            return place, text
     return place, f"{said}; look for a missing quote, bracket or space in or above this line"

@@ -33,7 +33,7 @@ def parse_size(value: object) -> int:
         return round(float(match[1]) * _UNITS[match[2].lower()])
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
         return int(value)
-    raise ValueError(f"{value!r} is no size; write a number of bytes, or 800MB, 1.5GiB")
+    raise ValueError(f"{value!r:.60} is no size; write a number of bytes, or 800MB, 1.5GiB")
 
 
 def parse_duration(value: object) -> float:
@@ -49,13 +49,13 @@ def parse_duration(value: object) -> float:
         if _DURATION.fullmatch(text):
             parts = re.findall(_PART, text)
             return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    raise ValueError(f"{value!r} is no duration; write seconds, or 500ms, 30s, 5m, 1h30m")
+    raise ValueError(f"{value!r:.60} is no duration; write seconds, or 500ms, 30s, 5m, 1h30m")
 
 
 def _keep_alive(value: object) -> float:
     seconds = parse_duration(value)
     if seconds < 0 and seconds != FOREVER:
-        raise ValueError(f"{value!r} is no keep-alive; write a duration, 0, or -1 for ever")
+        raise ValueError(f"{value!r:.60} is no keep-alive; write a duration, 0, or -1 for ever")
     return seconds
 
 

@@ -79,7 +79,7 @@ class Rule(Settings):
             re.compile(pattern)
         except re.error as error:
             raise ValueError(
-                f"{pattern!r} is no regular expression ({error}); mend it, or escape its marks"
+                f"{pattern!r:.60} is no regular expression ({error}); mend it, or escape its marks"
             ) from error
         return pattern
 
@@ -131,9 +131,7 @@ class Panel(Settings):
             raise ValueError("a member is named twice; remove one of the two")
         seats = len(self.members) or self.size
         if self.quorum is not None and self.quorum > seats:
-            raise ValueError(
-                f"quorum ({self.quorum}) is more than the panel's {seats} seats; lower it"
-            )
+            raise ValueError(f"quorum ({self.quorum}) is more than are asked ({seats}); lower it")
         return self
 
 
