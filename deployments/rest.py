@@ -6,8 +6,9 @@ from typing import Any
 
 import httpx
 
+from capyra.deployments.errors import Unreachable
 from capyra.deployments.names import EXPERT_DEPLOYMENT
-from capyra.engine.errors import CapacityError, CapyraError, ConfigError, UnknownExpert
+from capyra.engine.errors import CapyraError, ConfigError, UnknownExpert
 
 APPLICATIONS = "/api/serve/applications/"
 
@@ -51,7 +52,7 @@ class ServeRest:
         try:
             return self._http.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise CapacityError(
+            raise Unreachable(
                 f"the Ray dashboard at {self.address} does not answer ({error}); is the cluster "
                 "running, and is the address right?"
             ) from error
