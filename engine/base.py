@@ -54,14 +54,16 @@ class Engine(ABC):
 
     @abstractmethod
     def detokenize(self, token_ids: Sequence[int]) -> str:
-        """The text of these tokens. Bytes that are no UTF-8 become U+FFFD."""
+        """The text of these tokens, which is what an answer of them says: control tokens have
+        none, and bytes that are no UTF-8 become U+FFFD."""
 
     @abstractmethod
     async def load(self, progress: ProgressSink) -> None:
         """Bring the weights in; a no-op when they are. Reports progress at every stage.
 
-        Cancelling it, or a failure (`ModelError`, `LoadFailed`), leaves the engine parked: a
-        later load starts afresh.
+        Callers at the same time share one load, which ends when the last of them leaves, or
+        with `LoadFailed` at an unload. Cancelling it, or a failure (`ModelError`, `LoadFailed`),
+        leaves the engine parked: a later load starts afresh.
         """
 
     @abstractmethod
@@ -71,8 +73,8 @@ class Engine(ABC):
 
         Raises before the first event what is wrong with the request (`ContextTooLong`,
         `Unsupported`, `InvalidValue`, which an id in use is too), `DeadlineExceeded` when its
-        time is over, and
-        `EngineFault` when the engine broke; such a failure never touches other requests.
+        time is over, and `EngineFault` when the engine broke; such a failure never touches other
+        requests.
         Closing the iterator, or cancelling the task that reads it, ends the work within one
         step and frees what it held. A reader that is slow slows its own answer only.
         The same request gives the same tokens if it is greedy or has a seed, whatever else
@@ -100,7 +102,8 @@ class Engine(ABC):
     @abstractmethod
     def abort(self, request_id: str) -> bool:
         """End a request now: its stream ends with `Finished(reason="cancelled")` for what was
-        not finished, then `Done`. False if no such request is running or waiting."""
+        not finished, then `Done`; one that had not begun has no `Started`. False if no such
+        request is running or waiting."""
 
     @abstractmethod
     async def unload(self) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from capyra.engine.base import ProgressSink
 from capyra.engine.types import Progress
 
-_PIECE = 16 * 2**20
-"""Bytes touched at once: some milliseconds of page faults."""
+_PIECE = 2**20
+"""Bytes touched at once: a millisecond or a few of page faults."""
 _TICK_S = 0.05
+_TOLD = 50
+"""How often progress is reported while memory is touched."""
 
 
 async def load(size: int, seconds: float, progress: ProgressSink) -> mmap.mmap | None:
@@ -22,8 +24,11 @@ async def load(size: int, seconds: float, progress: ProgressSink) -> mmap.mmap |
     progress(Progress("weights", 0.0, seconds))
     memory = mmap.mmap(-1, size) if size else None
     try:
+        told = 0
         for touched in _touch(memory, size):
-            progress(Progress("weights", 0.5 * touched / size))
+            if touched - told >= size / _TOLD:
+                told = touched
+                progress(Progress("weights", 0.5 * touched / size))
             await asyncio.sleep(0)
         while (passed := clock() - begin) < seconds:
             progress(Progress("weights", 0.5 + 0.5 * passed / seconds, seconds - passed))
