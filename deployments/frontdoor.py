@@ -6,7 +6,7 @@ import asyncio
 
 from pydantic import BaseModel
 from ray import serve
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capyra.deployments.cluster import ServeExperts
 from capyra.deployments.gateway.app import build
@@ -19,6 +19,9 @@ from capyra.deployments.names import (
     GATEWAY_DEPLOYMENT,
 )
 from capyra.engine.config import ExpertConfig
+
+
+REQUEST_ID = b"x-request-id"
 
 
 class GatewaySettings(BaseModel, extra="forbid", frozen=True):
@@ -44,7 +47,7 @@ class Gateway:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         async def current(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _without_request_id(send))
 
         return current
 
@@ -52,3 +55,14 @@ class Gateway:
         settings = GatewaySettings.model_validate(user_config)
         self._experts.configure(settings.experts)
         self._app = build(self._experts, settings.server, self._meters)
+
+
+def _without_request_id(send: Send) -> Send:
+    """Serve gives every answer the request's id itself, and one is enough."""
+
+    async def passing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [h for h in message["headers"] if h[0] != REQUEST_ID]
+        await send(message)
+
+    return passing

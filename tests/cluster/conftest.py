@@ -1,25 +1,12 @@
-"""A real server for tests: `capyra serve` as a person starts it, on ports and directories of its
-own, and gone afterwards."""
+"""Real servers for the tests in this folder."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import httpx
 import pytest
-from capyra.deployments.processes import command_of, descendants, free_ports, mentioning
-from capyra.deployments.rest import ServeRest
-
-START_DEADLINE_S = 150.0
+from serving import Server, start
 
 EXPERTS = """
 experts:
@@ -29,7 +16,8 @@ experts:
   beta:
     engine: echo
     keep_alive: -1
-    options: {tokens_per_second: 50}
+    queue: {running: 64}
+    options: {tokens_per_second: 40}
   slow:
     engine: echo
     keep_alive: 0
@@ -45,120 +33,19 @@ experts:
 """
 
 
-@dataclass
-class Server:
-    """A running `capyra serve`, and what a test wants of it."""
-
-    process: subprocess.Popen[str]
-    directory: Path
-    file: Path
-    url: str
-    dashboard: str
-    environment: dict[str, str]
-
-    def client(self, timeout_s: float = 30.0) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=timeout_s)
-
-    def rest(self) -> ServeRest:
-        return ServeRest(self.dashboard)
-
-    def capyra(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
-        """Run a command of ours against this server."""
-        return subprocess.run(
-            [sys.executable, "-m", "capyra.deployments.cli", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-
-    def replicas(self, expert: str) -> list[dict[str, object]]:
-        details = self.client().get(f"/v1/models/{expert}").json()
-        found: list[dict[str, object]] = details["capyra"]["replicas"]
-        return found
-
-    def pids(self) -> dict[str, list[int]]:
-        """The process numbers of every running replica, as Serve's REST tells them."""
-        found: dict[str, list[int]] = {}
-        for name, application in self.rest().details()["applications"].items():
-            for deployment in application["deployments"].values():
-                found[name] = sorted(
-                    replica["pid"]
-                    for replica in deployment["replicas"]
-                    if replica["state"] == "RUNNING"
-                )
-        return found
-
-    def stop(self) -> list[str]:
-        """End it as Ctrl-C does; what it left behind, by command line."""
-        below = descendants(self.process.pid)
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(60)
-        left = {pid for pid in below if command_of(pid)} | set(mentioning(self.directory))
-        return [command_of(pid) for pid in left]
-
-
-def start(experts: str) -> Server:
-    directory = Path(tempfile.mkdtemp(prefix="cpy-"))
-    file = directory / "experts.yaml"
-    file.write_text(experts)
-    port, dashboard = free_ports(2)
-    environment = {**os.environ, "CAPYRA_RUN_DIR": str(directory)}
-    environment.pop("CAPYRA_API_KEY", None)
-    environment |= {
-        "CAPYRA_SERVER": f"http://127.0.0.1:{port}",
-        "CAPYRA_DASHBOARD": f"http://127.0.0.1:{dashboard}",
-    }
-    log = (directory / "serve.log").open("w")
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "capyra.deployments.cli", "serve", str(file)),
-            *("--port", str(port), "--dashboard-port", str(dashboard)),
-        ],
-        env=environment,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    server = Server(
-        process,
-        directory,
-        file,
-        f"http://127.0.0.1:{port}",
-        f"http://127.0.0.1:{dashboard}",
-        environment,
-    )
-    _await_ready(server)
-    return server
-
-
-def _await_ready(server: Server) -> None:
-    give_up = time.monotonic() + START_DEADLINE_S
-    log = server.directory / "serve.log"
-    while time.monotonic() < give_up:
-        if server.process.poll() is not None:
-            pytest.fail(f"capyra serve ended:\n{log.read_text()}")
-        if "curl" in log.read_text():
-            return
-        time.sleep(0.2)
-    server.process.kill()
-    pytest.fail(f"capyra serve is not up:\n{log.read_text()}")
-
-
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """One server for all tests that leave it as they found it."""
-    running = start(EXPERTS)
-    yield running
-    left = running.stop()
-    shutil.rmtree(running.directory, ignore_errors=True)
-    assert not left, left
+    yield from _served()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_server() -> Iterator[Server]:
-    """A server that a test may hurt."""
+    """A server that the tests of one file may hurt."""
+    yield from _served()
+
+
+def _served() -> Iterator[Server]:
     running = start(EXPERTS)
     yield running
     left = running.stop()
