@@ -126,7 +126,7 @@ def test_random_lives(machine: dict[str, Any], plans: list[Life], simulator: typ
             break
     else:
         raise AssertionError("somebody starved")
-    assert not (scheduler.running or scheduler.waiting or scheduler.paused)
+    assert not [*scheduler.running, *scheduler.waiting, *scheduler.paused]
     while scheduler.cache.yield_pin():
         pass
     world.check_blocks()
