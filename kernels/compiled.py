@@ -1,0 +1,210 @@
+"""The compiled kernels on tensors, and as `torch.ops.capyra.*` for `torch.compile`.
+
+Each function takes what its kernel takes (CPU, float32 or bfloat16, rows dense in themselves) and
+hands everything else to `fallback`. Called eagerly it goes straight to the kernel, which saves
+the 2 µs that the dispatcher costs; while tracing it leaves one op in the graph. For inference:
+no gradient passes. Importing this raises KernelsUnavailable where there are none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+
+from capyra.kernels import fallback, library
+from capyra.kernels.fallback import Activation
+
+_kernels = library.kernels()
+_rms_norm_kernels = {torch.float32: _kernels.rms_norm_f32, torch.bfloat16: _kernels.rms_norm_bf16}
+_glu_kernels = {torch.float32: _kernels.glu_f32, torch.bfloat16: _kernels.glu_bf16}
+_rope_kernels = {torch.float32: _kernels.rope_f32, torch.bfloat16: _kernels.rope_bf16}
+_activations = {"silu": library.SILU, "gelu_tanh": library.GELU_TANH}
+
+
+def rms_norm(
+    x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None, add_one: bool = False
+) -> Tensor:
+    if is_compiling():
+        y: Tensor = torch.ops.capyra.rms_norm(x, weight, eps, residual, add_one)
+        return y
+    return _rms_norm(x, weight, eps, residual, add_one)
+
+
+def glu(gate: Tensor, up: Tensor | None = None, activation: Activation = "silu") -> Tensor:
+    if is_compiling():
+        y: Tensor = torch.ops.capyra.glu(gate, up, activation)
+        return y
+    return _glu(gate, up, activation)
+
+
+def rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> None:
+    if is_compiling():
+        torch.ops.capyra.rope_(q, k, cos, sin, interleaved)
+    else:
+        _rope_(q, k, cos, sin, interleaved)
+
+
+def _rms_norm(
+    x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None, add_one: bool = False
+) -> Tensor:
+    dtype = x.dtype
+    kernel = _rms_norm_kernels.get(dtype)
+    rows = _rows(x)
+    if (
+        kernel is None
+        or rows is None
+        or not _dense(weight, dtype)
+        or weight.numel() != rows[2]
+        or (residual is not None and not (_dense(residual, dtype) and residual.shape == x.shape))
+    ):
+        return fallback.rms_norm(x, weight, eps, residual, add_one)
+    y = torch.empty(x.shape, dtype=dtype)
+    sums = None if residual is None else residual.data_ptr()
+    kernel(
+        y.data_ptr(),
+        x.data_ptr(),
+        sums,
+        weight.data_ptr(),
+        *rows,
+        eps,
+        1.0 if add_one else 0.0,
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def _glu(gate: Tensor, up: Tensor | None = None, activation: Activation = "silu") -> Tensor:
+    kernel = _glu_kernels.get(gate.dtype)
+    code = _activations.get(activation)
+    gate_rows = _rows(gate)
+    up_rows = gate_rows if up is None else _rows(up)
+    if (
+        kernel is None
+        or code is None
+        or gate_rows is None
+        or up_rows is None
+        or gate_rows[1] != 1
+        or (up is not None and (up.shape != gate.shape or up.dtype is not gate.dtype))
+        or up_rows[1] != 1
+    ):
+        return fallback.glu(gate, up, activation)
+    rows, _, size, gate_stride, _ = gate_rows
+    if up is None:
+        size //= 2
+        up_start = gate.data_ptr() + size * gate.element_size()
+    else:
+        up_start = up.data_ptr()
+    y = torch.empty((*gate.shape[:-1], size), dtype=gate.dtype)
+    kernel(
+        y.data_ptr(),
+        gate.data_ptr(),
+        up_start,
+        rows,
+        size,
+        gate_stride,
+        up_rows[3],
+        code,
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def _rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> None:
+    kernel = _rope_kernels.get(q.dtype)
+    q_token, q_head, q_element = q.stride()
+    k_token, k_head, k_element = k.stride()
+    angle_token, angle_element = cos.stride()
+    if (
+        kernel is None
+        or not (q.is_cpu and cos.is_cpu)
+        or not q_element == k_element == angle_element == 1
+        or k.dtype is not q.dtype
+        or cos.dtype is not torch.float32
+        or sin.dtype is not torch.float32
+        or sin.stride() != cos.stride()
+    ):
+        fallback.rope_(q, k, cos, sin, interleaved)
+        return
+    tokens, q_heads, _ = q.shape
+    kernel(
+        q.data_ptr(),
+        k.data_ptr(),
+        cos.data_ptr(),
+        sin.data_ptr(),
+        tokens,
+        q_heads,
+        k.shape[1],
+        cos.shape[1],
+        q_token,
+        q_head,
+        k_token,
+        k_head,
+        angle_token,
+        interleaved,
+        torch.get_num_threads(),
+    )
+
+
+def _dense(tensor: Tensor, dtype: torch.dtype) -> bool:
+    return tensor.dtype is dtype and tensor.is_contiguous() and tensor.is_cpu
+
+
+def _rows(x: Tensor) -> tuple[int, int, int, int, int] | None:
+    """Outer and inner count, size, outer and inner stride of the rows of x, where they are
+    regular and in memory that the processor can read."""
+    size = x.shape[-1]
+    if not x.is_cpu or not size:
+        return None
+    if x.is_contiguous():
+        return x.numel() // size, 1, size, size, 0
+    if x.stride(-1) != 1:
+        return None
+    if x.dim() == 2:
+        return x.shape[0], 1, size, x.stride(0), 0
+    if x.dim() == 3:
+        return x.shape[0], x.shape[1], size, x.stride(0), x.stride(1)
+    return None
+
+
+def _meta_rms_norm(x: Tensor, *_: object) -> Tensor:
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+
+def _meta_glu(gate: Tensor, up: Tensor | None = None, *_: object) -> Tensor:
+    size = gate.shape[-1] // 2 if up is None else gate.shape[-1]
+    return torch.empty((*gate.shape[:-1], size), dtype=gate.dtype, device=gate.device)
+
+
+def _meta_rope_(*_: object) -> None:
+    return None
+
+
+_ops: Any = cast("Any", torch.library.Library)("capyra", "DEF")  # torch does not annotate it
+for _schema, _cpu, _other, _meta in (
+    (
+        "rms_norm(Tensor x, Tensor weight, float eps, Tensor(a!)? residual=None,"
+        " bool add_one=False) -> Tensor",
+        _rms_norm,
+        fallback.rms_norm,
+        _meta_rms_norm,
+    ),
+    (
+        "glu(Tensor gate, Tensor? up=None, str activation='silu') -> Tensor",
+        _glu,
+        fallback.glu,
+        _meta_glu,
+    ),
+    (
+        "rope_(Tensor(a!) q, Tensor(b!) k, Tensor cos, Tensor sin, bool interleaved=False) -> ()",
+        _rope_,
+        fallback.rope_,
+        _meta_rope_,
+    ),
+):
+    _name = _ops.define(_schema)
+    _ops.impl(_name, _cpu, "CPU")
+    _ops.impl(_name, _other, "CompositeExplicitAutograd")
+    _ops.impl(_name, _meta, "Meta")

@@ -1,0 +1,131 @@
+// A vector of floats as wide as the registers of the instruction set that this is compiled for,
+// and the ways between it and memory.
+//
+// Everything lives in a namespace named after the instruction set, and nothing here or in the
+// kernels calls a library's inline function: the linker keeps one copy of those, and could keep
+// the one that was compiled for instructions which the machine lacks.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#include <arm_neon.h>
+#endif
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+namespace capyra::CAPYRA_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Floats __attribute__((vector_size(4 * kLanes)));
+typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+
+struct bf16 {
+    uint16_t bits;
+};
+
+// How many elements of a vector are in memory: all of them, or, at the end of a row, some.
+struct Whole {};
+struct Part {
+    int64_t count;
+};
+
+template <class To, class From>
+ALWAYS_INLINE To bits_as(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    __builtin_memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+ALWAYS_INLINE Floats splat(float value) { return value - Floats{}; }
+
+ALWAYS_INLINE Floats widen(Halves halves) {
+#if defined(__AVX2__) && !defined(__AVX512F__)  // g++ 12 makes five instructions of it
+    const Words words = bits_as<Words>(_mm256_cvtepu16_epi32(bits_as<__m128i>(halves)));
+#else
+    const Words words = __builtin_convertvector(halves, Words);
+#endif
+    return bits_as<Floats>(words << 16);
+}
+
+// To nearest even; a NaN stays a NaN.
+ALWAYS_INLINE Halves narrow(Floats floats) {
+#if defined(__AVX512BF16__)
+    return bits_as<Halves>(_mm512_cvtneps_pbh(bits_as<__m512>(floats)));
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    return bits_as<Halves>(vcvt_bf16_f32(bits_as<float32x4_t>(floats)));
+#else
+    const Words word = bits_as<Words>(floats);
+    const Words rounded = word + (((word >> 16) & 1) + 0x7fff);
+    const Words quiet = word | 0x400000;
+    const Words high = (floats == floats ? rounded : quiet) >> 16;
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    const __m256i packed = _mm256_packus_epi32(bits_as<__m256i>(high), bits_as<__m256i>(high));
+    return bits_as<Halves>(_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0xd8)));
+#else
+    return __builtin_convertvector(high, Halves);
+#endif
+#endif
+}
+
+ALWAYS_INLINE Floats load(const float *from, Whole) {
+    Floats floats;
+    __builtin_memcpy(&floats, from, sizeof floats);
+    return floats;
+}
+ALWAYS_INLINE Floats load(const bf16 *from, Whole) {
+    Halves halves;
+    __builtin_memcpy(&halves, from, sizeof halves);
+    return widen(halves);
+}
+ALWAYS_INLINE void store(float *to, Floats floats, Whole) {
+    __builtin_memcpy(to, &floats, sizeof floats);
+}
+ALWAYS_INLINE void store(bf16 *to, Floats floats, Whole) {
+    const Halves halves = narrow(floats);
+    __builtin_memcpy(to, &halves, sizeof halves);
+}
+
+// Missing elements are loaded as zero and not stored.
+template <class T>
+ALWAYS_INLINE Floats load(const T *from, Part part) {
+    T buffer[kLanes] = {};
+    __builtin_memcpy(buffer, from, part.count * sizeof(T));
+    return load(buffer, Whole{});
+}
+template <class T>
+ALWAYS_INLINE void store(T *to, Floats floats, Part part) {
+    T buffer[kLanes];
+    store(buffer, floats, Whole{});
+    __builtin_memcpy(to, buffer, part.count * sizeof(T));
+}
+
+// Calls body(i, Whole) for each whole vector of a row and body(i, Part) for what is left.
+template <class Body>
+ALWAYS_INLINE void each_vector(int64_t begin, int64_t size, Body body) {
+    int64_t i = begin;
+    for (; i + kLanes <= size; i += kLanes) body(i, Whole{});
+    if (i < size) body(i, Part{size - i});
+}
+
+ALWAYS_INLINE float sum_lanes(Floats floats) {
+    float buffer[kLanes];
+    __builtin_memcpy(buffer, &floats, sizeof buffer);
+    for (int width = kLanes / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; ++i) buffer[i] += buffer[i + width];
+    return buffer[0];
+}
+
+}  // namespace capyra::CAPYRA_ISA
