@@ -50,8 +50,8 @@ async def merged(streams: Sequence[Batches], answers: int) -> Batches:
             if isinstance(parcel, Exception):
                 raise parcel
             if parcel is None:
-                raise EngineFault("one of several answers ended without Done")
-            if batch := ledger.enter(number, parcel):
+                ledger.end(number)
+            elif batch := ledger.enter(number, parcel):
                 yield batch
     finally:
         for pump in pumps:
@@ -75,7 +75,7 @@ class _Ledger:
 
     def __init__(self, prompts: int, answers: int) -> None:
         self._answers = answers
-        self._unanswered = prompts
+        self._unanswered = set(range(prompts))
         self._accepted: dict[int, Accepted] = {}
         self._prompts = prompts
         self._early: list[StreamItem] = []
@@ -84,7 +84,12 @@ class _Ledger:
 
     @property
     def complete(self) -> bool:
-        return self._unanswered == 0
+        return not self._unanswered
+
+    def end(self, number: int) -> None:
+        """The stream of that prompt ended."""
+        if number in self._unanswered:
+            raise EngineFault("one of several answers ended without Done")
 
     def enter(self, number: int, batch: Sequence[StreamItem]) -> Sequence[StreamItem]:
         """What of this batch, and of earlier ones, can be told now."""
@@ -125,7 +130,7 @@ class _Ledger:
                 self._fraction = item.fraction
                 return item
             case Done():
-                self._unanswered -= 1
+                self._unanswered.discard(number)
                 self._usage = _sum(self._usage, item.usage)
                 return Done(self._usage) if self.complete else None
             case Failed():

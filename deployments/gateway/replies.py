@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from capyra.deployments.experts import State
+
 
 class Reply(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -178,7 +180,14 @@ class Detokenized(Reply):
 class ReplicaFields(Reply):
     id: str
     node: str
-    state: str
+    pid: int
+    state: State
+    in_flight: int
+    running: int
+    waiting: int
+    weight_bytes: int
+    kv_bytes: int
+    rss_bytes: int
 
 
 class SkillFields(Reply):
@@ -189,7 +198,7 @@ class SkillFields(Reply):
 class ExpertFields(Reply):
     """What Capyra knows of an expert beside OpenAI's fields."""
 
-    state: Literal["cold", "loading", "ready", "draining", "parked", "unknown"]
+    state: State
     target: int | None
     replicas: list[ReplicaFields]
     engine: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,6 @@ from capyra.deployments.gateway.keys import Keys
 from capyra.deployments.gateway.meters import PrometheusMeters
 from capyra.deployments.gateway.settings import Heartbeat, ServerConfig
 from capyra.engine.config import ExpertConfig
-from capyra.engine.errors import CapyraError
 from capyra.engine.types import (
     Accepted,
     Capabilities,
@@ -40,17 +39,8 @@ CREATED = 1_700_000_000
 QUIET = Heartbeat(first=60, interval=60)
 """No heartbeat comes by itself in a test."""
 
-Step = Sequence[StreamItem] | CapyraError | asyncio.Event
+Step = Sequence[StreamItem] | Exception | asyncio.Event
 """A batch, an exception, or a gate at which the expert waits."""
-
-ACCEPTED = Accepted("echo", "echo-0", ready=True, waiting=0)
-
-
-def says(*texts: str, index: int = 0, reason: Any = "stop") -> list[Step]:
-    """The script of a plain answer, a batch for each piece."""
-    pieces: list[Step] = [[Delta(index, text, (at,))] for at, text in enumerate(texts)]
-    usage = Usage(7, len(texts), 3, {"prefill": 0.25})
-    return [[ACCEPTED], [Started(7, 3)], *pieces, [Finished(index, reason), Done(usage)]]
 
 
 class ScriptedExperts:
@@ -64,7 +54,7 @@ class ScriptedExperts:
             )
             for name in names
         }
-        self.script: list[Step] = says("Hel", "lo")
+        self.script: list[Step] = self.says("Hel", "lo")
         self.scripts: dict[str, list[Step]] = {}
         """By the text of a text prompt, for requests of several prompts."""
         self.asked: list[GenerateRequest | EmbedRequest] = []
@@ -72,6 +62,20 @@ class ScriptedExperts:
         self.open = 0
         self.waiting = asyncio.Event()
         """Set while an expert waits at a gate."""
+
+    accepted = Accepted("echo", "echo-0", ready=True, waiting=0)
+
+    @staticmethod
+    def says(*texts: str, index: int = 0, reason: Any = "stop") -> list[Step]:
+        """The script of a plain answer, a batch for each piece."""
+        pieces: list[Step] = [[Delta(index, text, (at,))] for at, text in enumerate(texts)]
+        usage = Usage(7, len(texts), 3, {"prefill": 0.25})
+        return [
+            [ScriptedExperts.accepted],
+            [Started(7, 3)],
+            *pieces,
+            [Finished(index, reason), Done(usage)],
+        ]
 
     def views(self) -> Mapping[str, ExpertView]:
         return self.known
@@ -90,7 +94,7 @@ class ScriptedExperts:
                 if isinstance(step, asyncio.Event):
                     self.waiting.set()
                     await step.wait()
-                elif isinstance(step, CapyraError):
+                elif isinstance(step, Exception):
                     raise step
                 else:
                     yield step
@@ -245,6 +249,12 @@ class Client:
 
     async def chat(self, **fields: object) -> Response:
         return await self.post("/v1/chat/completions", chat_body(**fields))
+
+    def open_chat(
+        self, headers: Mapping[str, str] | None = None, **fields: object
+    ) -> AbstractAsyncContextManager[tuple[Response, asyncio.Event]]:
+        body = json.dumps(chat_body(**fields)).encode()
+        return self.open("POST", "/v1/chat/completions", (body,), headers)
 
 
 def chat_body(**fields: object) -> dict[str, object]:
