@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
@@ -97,7 +98,12 @@ def bench(
     warmup: Annotated[
         int, typer.Option(metavar="N", min=0, help="Requests before, not counted.")
     ] = 1,
-    seed: Annotated[int, typer.Option(metavar="N", help="The same seed, the same load.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="The same seed, the same load: caches know it. Drawn if not given."
+        ),
+    ] = None,
     ceiling: Annotated[
         bool, typer.Option("--ceiling", help="Measure first what this generator can do at all.")
     ] = False,
@@ -136,7 +142,7 @@ def bench(
         stream=stream,
         timeout_s=timeout,
         warmup=warmup,
-        seed=seed,
+        seed=secrets.randbelow(2**31) if seed is None else seed,
         fields=_fields(field, ignore_eos),
     )
     report, outcome = asyncio.run(_measure(url, plan, with_ceiling=ceiling))

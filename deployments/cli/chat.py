@@ -14,6 +14,8 @@ from capyra.engine.errors import InvalidValue
 if TYPE_CHECKING:
     from capyra.deployments.cli.client import ChatEvent
 
+FEWEST_PIECES = 4
+
 IMAGE_KINDS = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
@@ -113,11 +115,17 @@ class Answer:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """How fast tokens follow the first, whose time is the prompt's and the load's."""
+        """How fast tokens follow the first piece, whose time is the prompt's and the load's.
+
+        A piece may hold several tokens; the first is taken for an average one. From a handful of
+        pieces nothing can be told.
+        """
         made = self.pieces if self.tokens is None else self.tokens
-        if self.first is None or self.last is None or made < 2 or self.last <= self.first:
+        if self.first is None or self.last is None or self.last <= self.first:
             return None
-        return (made - 1) / (self.last - self.first)
+        if self.pieces < FEWEST_PIECES:
+            return None
+        return (made - made / self.pieces) / (self.last - self.first)
 
     def facts(self) -> dict[str, Any]:
         """For programs."""
@@ -150,4 +158,4 @@ def total(answers: Iterable[Answer]) -> str:
     """A conversation's sum."""
     known = [one for one in answers if one.first is not None]
     made = sum(one.tokens or one.pieces for one in known)
-    return f"{len(known)} answers, {made} tokens"
+    return f"{len(known)} answer{'' if len(known) == 1 else 's'}, {made} tokens"

@@ -34,11 +34,14 @@ def check(
             if not as_json:
                 say(sentence(error))
         else:
-            told.append({"file": str(path), "problems": []})
+            notices = [asdict(notice) for notice in file.notices]
+            told.append({"file": str(path), "problems": [], "notices": notices})
             active = sum(expert.active for expert in file.experts.values())
             off = len(file.experts) - active
             if not as_json:
                 say(f"{path}: right; {active} experts" + (f", {off} more are off" if off else ""))
+                for notice in file.notices:
+                    say(str(notice))
     if as_json:
         print_json(told)
     if any(one["problems"] for one in told):

@@ -87,7 +87,7 @@ def _generator(report: dict[str, Any]) -> list[str]:
     if limit := own["ceiling"]:
         lines.append(
             f"{'its ceiling':<14}{limit['requests_per_s']:,.0f} requests/s, "
-            f"{limit['output_tokens_per_s']:,.0f} tokens/s"
+            f"{limit['output_tokens_per_s']:,.0f} tokens/s, with {limit['cpu_share']:.0%} of a core"
         )
     if own["cpu_share"] > BUSY:
         lines.append(

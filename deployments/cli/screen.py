@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -105,7 +106,7 @@ class Screen:
             self._stage = stage
             self._load.stage(stage)
         if event.fraction is not None:
-            left = "" if event.eta_s is None else f"{duration(event.eta_s)} left"
+            left = "" if event.eta_s is None else f"{duration(math.ceil(event.eta_s))} left"
             self._load.update(event.fraction, left)
 
     def _clear(self) -> None:

@@ -31,7 +31,8 @@ SETTINGS: dict[str, Kind] = {
 def parse(name: str, text: str) -> Any:
     """The value of the setting of that name."""
     if name not in SETTINGS:
-        near = get_close_matches(name, SETTINGS, n=1)
+        near = [known for known in SETTINGS if name and known.startswith(name)]
+        near = near or get_close_matches(name, SETTINGS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(SETTINGS)}"
         raise InvalidValue(f"no setting is called {name!r}: {hint}")
     kind = SETTINGS[name]

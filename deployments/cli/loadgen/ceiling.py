@@ -45,5 +45,6 @@ async def ceiling(plan: Plan, seconds: float = SECONDS) -> dict[str, Any]:
         "requests_per_s": found["throughput"]["requests_per_s"],
         "output_tokens_per_s": found["throughput"]["output_tokens_per_s"],
         "ttft_ms": found["ttft_ms"],
+        "cpu_share": found["generator"]["cpu_share"],
         "failed": found["requests"]["failed"],
     }

@@ -13,7 +13,8 @@ from capyra.deployments.cli.loadgen import plan as plans
 from capyra.deployments.cli.loadgen.plan import Plan, Words
 from capyra.deployments.cli.loadgen.shot import Reading, Shot
 from capyra.deployments.cli.loadgen.wire import Connection, Target, WireError
-from capyra.engine.errors import CapyraError
+from capyra.deployments.errors import Unreachable
+from capyra.engine.errors import BY_CODE, CapyraError, Failure
 
 CONNECT_S = 10.0
 LAG_EVERY_S = 0.05
@@ -64,7 +65,7 @@ class Driver:
             *(self._one(-1 - number, self._clock()) for number in range(self._plan.warmup))
         )
         if results and not any(shot.ok for shot in results):
-            raise _refusal(results[0])
+            raise _refusal(results[0], self._target)
 
     async def run(self) -> Outcome:
         """The load itself. Cancelled, it ends at once with what it has."""
@@ -176,7 +177,7 @@ class Driver:
             text = plans.sample(f"learn {self._plan.seed}", words)
             await self._send(shot, plans.body(self._plan, text, output_tokens=1))
             if shot.failure not in (None, "empty answer"):
-                raise _refusal(shot)
+                raise _refusal(shot, self._target)
             counts.append(shot.prompt_tokens)
         few, many = counts
         return Words() if few is None or many is None else Words.fit(FEW, few, MANY, many)
@@ -190,11 +191,12 @@ class Driver:
             outcome.worst_lag_s = max(outcome.worst_lag_s, late)
 
 
-def _refusal(shot: Shot) -> CapyraError:
-    from capyra.deployments.errors import Unreachable
-
-    kind = str(shot.failure)
+def _refusal(shot: Shot, target: Target) -> CapyraError:
+    """What the first requests met, as an error: no load would fare better."""
+    kind, said = str(shot.failure), shot.detail.rstrip(".")
     if kind.startswith("connect"):
-        return Unreachable("nothing answers at the server's address")
-    said = f": {shot.detail}" if shot.detail else ""
-    return CapyraError(f"the server does not serve this load ({kind}{said})")
+        return Unreachable(f"nothing answers at {target.host} port {target.port} ({kind})")
+    code = kind.rpartition(" ")[2]
+    if said and code in BY_CODE:
+        return Failure(code, said).error()
+    return CapyraError(f"the server does not serve this load: {kind}{said and f' ({said})'}")

@@ -8,31 +8,35 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import cast
 
 from capyra.deployments.cli.loadgen.wire import content_length
 
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
-def answer(pieces: int) -> tuple[list[bytes], bytes]:
-    """A stream's chunks, one for each piece; and the answer that is not streamed."""
+
+def answer(pieces: int) -> tuple[bytes, bytes]:
+    """A whole stream, a chunk for each piece; and the answer that is not streamed."""
     told = {"prompt_tokens": 1, "completion_tokens": pieces}
     events = [json.dumps({"choices": [{"index": 0, "delta": {"content": " so"}}]})] * pieces
     events += [json.dumps({"choices": [], "usage": told}), "[DONE]"]
     data = [f"data: {event}\n\n".encode() for event in events]
     chunks = [b"%x\r\n%b\r\n" % (len(one), one) for one in data]
     whole = {"choices": [{"index": 0, "message": {"content": " so" * pieces}}], "usage": told}
-    return [*chunks, b"0\r\n\r\n"], json.dumps(whole).encode()
+    body = json.dumps(whole).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body)
+    return b"".join([STREAM, *chunks, b"0\r\n\r\n"]), head + body
 
 
 class Stub(asyncio.Protocol):
-    """Reads a request, writes the answer piece by piece, as a token stream comes."""
+    """Reads a request, writes the answer at once: who is behind reads many pieces in one."""
 
     def __init__(self, pieces: int) -> None:
-        self._chunks, self._whole = answer(pieces)
+        self._stream, self._whole = answer(pieces)
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -40,16 +44,7 @@ class Stub(asyncio.Protocol):
         if not end or len(body) < content_length(head):
             return
         self._buffer = b""
-        write = self._transport.write
-        if b'"stream": true' in body:
-            write(
-                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
-                b"transfer-encoding: chunked\r\n\r\n"
-            )
-            for chunk in self._chunks:
-                write(chunk)
-        else:
-            write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(self._whole) + self._whole)
+        self._transport.write(self._stream if b'"stream": true' in body else self._whole)
 
 
 async def _serve(pieces: int) -> None:
