@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import httpx
 
+from capyra.deployments import ray_token
 from capyra.deployments.errors import Unreachable
 from capyra.deployments.names import EXPERT_DEPLOYMENT
 from capyra.engine.errors import CapyraError, ConfigError, UnknownExpert
@@ -18,7 +20,9 @@ class ServeRest:
 
     def __init__(self, address: str, timeout_s: float = 30.0) -> None:
         self.address = address.rstrip("/")
-        self._http = httpx.Client(base_url=self.address, timeout=timeout_s)
+        self._http = httpx.Client(
+            base_url=self.address, timeout=timeout_s, headers=ray_token.headers(os.environ)
+        )
 
     def deploy(self, config: dict[str, Any]) -> None:
         """Make Serve run this config; returns when it is accepted, not when it runs."""
