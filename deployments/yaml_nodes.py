@@ -99,7 +99,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
         if self.depth > MAX_DEPTH:
-            mark = self.peek_event().start_mark
+            # types-PyYAML leaves this one method open.
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise Refused(place_of(mark), f"more than {MAX_DEPTH} levels of nesting; flatten it")
         self.depth += 1
         try:

@@ -139,9 +139,9 @@ def test_no_names(name: str) -> None:
 def test_settings_are_frozen() -> None:
     config = ExpertConfig()
     with pytest.raises(ValidationError, match="frozen"):
-        config.pin = True  # type: ignore[misc]  # what mypy forbids must fail without it too
+        config.pin = True
     with pytest.raises(ValidationError, match="frozen"):
-        config.queue.running = 1  # type: ignore[misc]  # the same
+        config.queue.running = 1
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ def test_a_small_machine_needs_no_word_about_its_warm_set() -> None:
 
 
 def test_one_node_is_not_larger_than_all() -> None:
-    assert Residency.model_validate({"node_memory": "8GiB", "total_memory": "8GiB"})
+    even = Residency.model_validate({"node_memory": "8GiB", "total_memory": "8GiB"})
+    assert even.node_memory == even.total_memory == 2**33
     with pytest.raises(ValidationError, match="node_memory is more"):
         Residency.model_validate({"node_memory": "9GiB", "total_memory": "8GiB"})
 
