@@ -84,14 +84,14 @@ class SpanTable:
 
 @dataclass(frozen=True, slots=True)
 class DecodeTable:
-    """Where one group keeps what the decode rows see, one line a row.
+    """Where one group keeps what the decode rows see, one line of blocks a row.
 
-    `start[i]` is the position of line `i`'s first block. Lines are filled up with blocks of their
-    own sequence, so that nothing of another one is ever read.
+    Row `i` attends to the tokens `seen[i][0]` to `seen[i][1]`, counted from its line's first one.
+    Lines are filled up with blocks of their own sequence.
     """
 
     blocks: Tensor
-    start: Tensor
+    seen: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ def _decode_table(
 ) -> tuple[DecodeTable | None, list[int]]:
     """The lines of all decode rows; a run of several tokens has a line for each."""
     slots: list[int] = []
-    starts: list[int] = []
+    seen: list[tuple[int, int]] = []
     lines: list[Sequence[int]] = []
     for run in decode:
         table = run.tables[group]
@@ -227,10 +227,12 @@ def _decode_table(
             block, offset = divmod(position, BLOCK_TOKENS)
             first = first_needed(position, window)
             slots.append(table[block] * BLOCK_TOKENS + offset)
-            starts.append(first * BLOCK_TOKENS)
+            start = first * BLOCK_TOKENS
+            oldest = 0 if window is None else max(0, position - window + 1)
+            seen.append((oldest - start, position + 1 - start))
             lines.append(table[first : block + 1])
     if not lines:
         return None, slots
     width = max(map(len, lines))
-    padded = [[*line, *line[-1:] * (width - len(line))] for line in lines]
-    return DecodeTable(torch.tensor(padded), torch.tensor(starts)), slots
+    padded = [[*line, *[line[-1]] * (width - len(line))] for line in lines]
+    return DecodeTable(torch.tensor(padded), tuple(seen)), slots
