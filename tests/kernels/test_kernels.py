@@ -3,6 +3,7 @@ scalar twin, at odd sizes, strides and alignments."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
