@@ -120,8 +120,9 @@ def _sentence(kind: type[Body], data: bytes, error: ValidationError) -> RequestE
     document = json.loads(data, parse_constant=_no_constant)
     if not isinstance(document, dict):
         return InvalidValue("the body must be a JSON object")
-    # The deepest one got furthest into the right member of a union.
-    fault = max(faults, key=lambda one: (len(_path(document, one)), -faults.index(one)))
+    # The deepest one got furthest into the right member of a union; and a wrong value says more
+    # than "this is no list either". `max` takes the first of equals.
+    fault = max(faults, key=lambda one: (len(_path(document, one)), not _of_type(one)))
     path = _path(document, fault)
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
         path.append(fault["ctx"]["discriminator"].strip("'"))
@@ -137,10 +138,13 @@ def _sentence(kind: type[Body], data: bytes, error: ValidationError) -> RequestE
                 f"{param}: {reason}; got {_short(fault['ctx']['tag'])}", param=param
             )
     here = [one for one in faults if _path(document, one) == path]
-    # A wrong value says more than "this is no list either".
-    values = [one for one in here if not one["type"].endswith("_type")] or here
+    values = [one for one in here if not _of_type(one)] or here
     reasons = " or: ".join(dict.fromkeys(_plain(one["msg"]) for one in values))
     return InvalidValue(f"{param}: {reasons}; got {_short(fault['input'])}", param=param)
+
+
+def _of_type(fault: Any) -> bool:
+    return str(fault["type"]).endswith("_type")
 
 
 def _no_constant(_: str) -> float:

@@ -242,14 +242,14 @@ def understood(kind, data: bytes) -> None:
             body.rendered(ServerConfig())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(path=st.sampled_from(sorted(BODIES)), data=st.binary(max_size=64))
 def test_any_bytes_are_understood_or_refused(path, data):
     with suppress(RequestError):
         understood(BODIES[path], data)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_value_of_any_field_is_understood_or_refused(data):
     path = data.draw(st.sampled_from(sorted(BODIES)))
@@ -280,7 +280,7 @@ MESSAGE = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(messages=st.lists(MESSAGE, max_size=3))
 def test_any_conversation_is_understood_or_refused(messages):
     with suppress(RequestError):
