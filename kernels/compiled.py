@@ -114,6 +114,9 @@ def _glu(gate: Tensor, up: Tensor | None = None, activation: Activation = "silu"
 
 def _rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> None:
     kernel = _rope_kernels.get(q.dtype)
+    tokens, q_heads, size = q.shape
+    k_tokens, k_heads, k_size = k.shape
+    angle_tokens, pairs = cos.shape
     q_token, q_head, q_element = q.stride()
     k_token, k_head, k_element = k.stride()
     angle_token, angle_element = cos.stride()
@@ -121,14 +124,16 @@ def _rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = F
         kernel is None
         or not (q.is_cpu and cos.is_cpu)
         or not q_element == k_element == angle_element == 1
+        or not tokens == k_tokens == angle_tokens
+        or not 2 * pairs <= size == k_size
         or k.dtype is not q.dtype
         or cos.dtype is not torch.float32
         or sin.dtype is not torch.float32
+        or sin.shape != cos.shape
         or sin.stride() != cos.stride()
     ):
         fallback.rope_(q, k, cos, sin, interleaved)
         return
-    tokens, q_heads, _ = q.shape
     kernel(
         q.data_ptr(),
         k.data_ptr(),
@@ -136,8 +141,8 @@ def _rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = F
         sin.data_ptr(),
         tokens,
         q_heads,
-        k.shape[1],
-        cos.shape[1],
+        k_heads,
+        pairs,
         q_token,
         q_head,
         k_token,
