@@ -44,6 +44,7 @@ class Decoder:
         self._ops = ops
         self._dtype = weights.dtype
         self._kv_dtype = kv_dtype or weights.dtype
+        self.weights = weights
         self._weights = arrange(spec, weights.tensors)
         self._eyes = arrange_vision(spec.vision, weights.tensors) if spec.vision else None
 

@@ -1,0 +1,159 @@
+"""Every family, every kind of rope, window and norm, against the reference in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+TOLERANCE = 1e-4
+LENGTHS = (1, 17, 300)
+_BASE = {
+    "vocab_size": 320,
+    "hidden_size": 72,
+    "intermediate_size": 100,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+_MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
+_YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+_LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "partial_rotary_factor": 0.75,
+    "short_factor": [1.0, 1.05, 1.1, 1.2, 1.3, 1.4],
+    "long_factor": [1.0, 1.5, 2.5, 4.0, 8.0, 16.0],
+}
+_GEMMA = {**_BASE, "head_dim": 20, "query_pre_attn_scalar": 24, "sliding_window": 8}
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", _BASE),
+    "llama-tied-biased": (
+        "llama",
+        {**_BASE, "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
+    ),
+    "llama-linear": ("llama", {**_BASE, "rope_parameters": {"rope_type": "linear", "factor": 4.0}}),
+    "llama-llama3": ("llama", {**_BASE, "rope_parameters": _LLAMA3}),
+    "llama-yarn": ("llama", {**_BASE, "rope_parameters": _YARN}),
+    "mistral": ("mistral", {**_BASE, "sliding_window": None}),
+    "mistral-window": ("mistral", {**_BASE, "head_dim": 20, "sliding_window": 32}),
+    "qwen2": ("qwen2", {**_BASE, "tie_word_embeddings": True}),
+    "qwen2-window-yarn": (
+        "qwen2",
+        {
+            **_BASE,
+            "use_sliding_window": True,
+            "sliding_window": 12,
+            "max_window_layers": 1,
+            "rope_parameters": {**_YARN, "rope_theta": 1e6},
+        },
+    ),
+    "qwen3": ("qwen3", {**_BASE, "head_dim": 20}),
+    "phi3": ("phi3", {**_BASE, "sliding_window": 31}),
+    "phi4-mini": (
+        "phi3",
+        {
+            **_BASE,
+            "hidden_size": 96,
+            "tie_word_embeddings": True,
+            "original_max_position_embeddings": 64,
+            "rope_parameters": _LONGROPE,
+        },
+    ),
+    "gemma2": ("gemma2", {**_GEMMA, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 7.0}),
+    "gemma3": (
+        "gemma3_text",
+        {
+            **_GEMMA,
+            "layer_types": _MIXED,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        },
+    ),
+    "cohere": ("cohere", {**_BASE, "logit_scale": 0.25}),
+    "cohere-normed": ("cohere", {**_BASE, "use_qk_norm": True, "attention_bias": True}),
+    "cohere2": ("cohere2", {**_BASE, "sliding_window": 16, "layer_types": _MIXED}),
+}
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def pair(request: pytest.FixtureRequest, make_pair: Callable[..., Any]) -> Any:
+    return make_pair(*CASES[request.param])
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_logits_equal_the_references(pair: Any, table: Any, prompt: Any, length: int) -> None:
+    tokens = prompt(length)
+    serving = table(pair.ours)
+    (logits,) = serving.step([(serving.add(tokens), length)], [])
+    expected = pair.reference_logits(tokens)
+    assert expected.std() > 0.05, "the reference says nothing"
+    torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=0)
+
+
+def test_greedy_answers_of_a_mixed_batch_equal_the_references(
+    pair: Any, table: Any, prompt: Any
+) -> None:
+    prompts = [prompt(length) for length in (*LENGTHS, 60)]
+    serving = table(pair.ours)
+    answers = serving.answer([serving.add(tokens) for tokens in prompts], 64, chunk=50)
+    for tokens, answer in zip(prompts, answers, strict=True):
+        assert answer == pair.reference_answer(tokens, 64)
+
+
+def _check_chunks(pair: Any, table: Any, prompt: Any, chunk: int) -> None:
+    tokens = prompt(130)
+    serving = table(pair.ours)
+    served = serving.add(tokens)
+    parts = []
+    while served.computed < len(tokens):
+        count = min(chunk, len(tokens) - served.computed)
+        parts += serving.step([(served, count)], [])
+    expected = pair.reference_logits(tokens)
+    torch.testing.assert_close(torch.cat(parts), expected, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 16, 33, 64])
+def test_chunks_make_no_difference(pair: Any, table: Any, prompt: Any, chunk: int) -> None:
+    _check_chunks(pair, table, prompt, chunk)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", range(1, 65))
+def test_no_chunk_size_makes_a_difference(pair: Any, table: Any, prompt: Any, chunk: int) -> None:
+    _check_chunks(pair, table, prompt, chunk)
+
+
+def test_several_guessed_tokens_are_verified_as_if_one_by_one(
+    pair: Any, table: Any, prompt: Any
+) -> None:
+    """A decode run of several tokens sees what its last token would have seen."""
+    from capyra.engine.native.batch import StepBatch
+
+    tokens = prompt(58)
+    serving = table(pair.ours)
+    served = serving.add(tokens)
+    serving.step([(served, 54)], [])
+    run = serving._run(served, 4, 0)
+    batch = StepBatch.build([], [run], serving.windows)
+    logits = pair.ours.logits(pair.ours.forward(batch, serving.pool))
+    expected = pair.reference_logits(tokens)[54:]
+    torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=0)
