@@ -79,3 +79,8 @@ class BlockPool:
         """The held block's content is in the prefix index: keep it when nobody holds it."""
         assert self._references[block] > 0, f"block {block} is remembered but nobody holds it"
         self._remembered[block] = True
+
+    def unremember(self, block: int) -> bool:
+        """The held block's content is to be forgotten; whether it was in the prefix index."""
+        remembered, self._remembered[block] = self._remembered[block], False
+        return remembered

@@ -7,6 +7,7 @@ is found again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import partial
@@ -189,6 +190,24 @@ class Cache:
         tables, sequence.tables = sequence.tables, []
         self._release(tables)
         sequence.computed = 0
+
+    def spoil(self, sequences: Seq[Sequence]) -> list[list[int]]:
+        """The blocks of each group that nobody holds but these sequences: their content is
+        worth nothing, and nobody shall find it."""
+        spoiled = []
+        for number, pool in enumerate(self.pools):
+            held = Counter(
+                block
+                for sequence in sequences
+                for block in (sequence.tables[number] if sequence.tables else ())
+                if block != NO_BLOCK
+            )
+            own = [block for block, count in held.items() if count == pool.references(block)]
+            for block in own:
+                if pool.unremember(block):
+                    self.index.forget(number, block)
+            spoiled.append(own)
+        return spoiled
 
     def _shared_tail(self, group: int, sequence: Sequence) -> int | None:
         """The place of the half-filled last block, if others hold it too."""

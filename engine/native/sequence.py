@@ -41,6 +41,8 @@ class Sequence:
     goes beyond it."""
     reusable: bool = True
     """Whether K/V may come from the prefix index: not if every hidden state is wanted."""
+    chooses: bool = True
+    """Whether a token follows its last one, so that its logits are wanted."""
 
     state: State = State.WAITING
     computed: int = 0

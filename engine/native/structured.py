@@ -10,10 +10,10 @@ import asyncio
 import json
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
 from capyra.engine.errors import InvalidValue
@@ -24,7 +24,7 @@ _LONGEST = 256 * 2**10
 """Characters of a schema, a pattern or a grammar."""
 _COMPILE_S = 10.0
 _NAMES = {"json_object": "format", "json_schema": "schema", "regex": "regex", "grammar": "grammar"}
-_JSON = {
+_JSON: Any = {
     # Any whitespace, but not without end: a model that is at a loss writes nothing else.
     "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}",
 }
@@ -117,13 +117,12 @@ class Grammars:
         return Guide(matcher)
 
 
-class _Tokens:
-    """A vocabulary as llguidance wants it."""
-
-    is_tokenizer_wrapper = True
-    bos_token_id = None
+class _Tokens(TokenizerWrapper):
+    """A vocabulary as llguidance wants it: its own wrapper begins by trying what it is given."""
 
     def __init__(self, vocabulary: Vocabulary, size: int, end: int) -> None:
+        self.is_tokenizer_wrapper = True
+        self.bos_token_id = None
         tokens = list(vocabulary.token_bytes())
         # Models pad their vocabulary: what has no bytes is never allowed.
         self.tokens = tokens + [b""] * (size - len(tokens))
@@ -131,8 +130,8 @@ class _Tokens:
         self.eos_token_id = end
         self._encode = vocabulary.encode
 
-    def __call__(self, text: str) -> list[int]:
-        return self._encode(text)
+    def __call__(self, s: str) -> list[int]:
+        return self._encode(s)
 
 
 def _grammar(wanted: OutputFormat) -> str:
