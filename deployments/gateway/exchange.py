@@ -38,6 +38,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_headers",
         "_receive",
         "_send",
         "began",
@@ -60,6 +61,7 @@ class Exchange:
         self.path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         self._receive = receive
         self._send = send
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self.record = record
         self.began = asyncio.get_running_loop().time()
         self.id = secrets.token_hex(12)
@@ -73,11 +75,7 @@ class Exchange:
         """How a failure is told once headers are out; None: the connection just ends."""
 
     def header(self, name: bytes) -> bytes | None:
-        for key, value in self.scope["headers"]:
-            if key == name:
-                found: bytes = value
-                return found
-        return None
+        return self._headers.get(name)
 
     async def receive(self) -> Message:
         return await self._receive()

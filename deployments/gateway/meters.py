@@ -58,6 +58,29 @@ class Meters(Protocol):
         """Everything counted, as Prometheus reads it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What is counted of one expert's answers. Kept, because finding a metric by its labels
+    takes longer than counting."""
+
+    prompt: Counter
+    cached: Counter
+    completion: Counter
+    first: Histogram
+    gap: Histogram
+    longest: Histogram
+
+    def count(self, record: Record) -> None:
+        self.prompt.inc(record.prompt_tokens)
+        self.cached.inc(record.cached_tokens)
+        self.completion.inc(record.completion_tokens)
+        if record.first_token_s is not None:
+            self.first.observe(record.first_token_s)
+        if (gap := record.token_gap_s) is not None:
+            self.gap.observe(gap)
+            self.longest.observe(record.longest_gap_s)
+
+
 class PrometheusMeters:
     """Meters of one process."""
 
@@ -114,6 +137,8 @@ class PrometheusMeters:
             registry=registry,
         )
 
+        self._answers: dict[str, _Answers] = {}
+
     def began(self, route: str) -> None:
         self._in_flight.labels(route).inc()
 
@@ -124,15 +149,20 @@ class PrometheusMeters:
         self._seconds.labels(record.route, expert).observe(record.seconds)
         if record.code:
             self._errors.labels(record.route, expert, record.code).inc()
-        if record.prompt_tokens:
-            self._tokens.labels(expert, "prompt").inc(record.prompt_tokens)
-            self._tokens.labels(expert, "cached").inc(record.cached_tokens)
-            self._tokens.labels(expert, "completion").inc(record.completion_tokens)
-        if record.first_token_s is not None:
-            self._first.labels(expert).observe(record.first_token_s)
-        if (gap := record.token_gap_s) is not None:
-            self._gap.labels(expert).observe(gap)
-            self._longest.labels(expert).observe(record.longest_gap_s)
+        if record.prompt_tokens or record.first_token_s is not None:
+            self._answer(expert).count(record)
+
+    def _answer(self, expert: str) -> _Answers:
+        if expert not in self._answers:
+            self._answers[expert] = _Answers(
+                self._tokens.labels(expert, "prompt"),
+                self._tokens.labels(expert, "cached"),
+                self._tokens.labels(expert, "completion"),
+                self._first.labels(expert),
+                self._gap.labels(expert),
+                self._longest.labels(expert),
+            )
+        return self._answers[expert]
 
     def exposition(self) -> bytes:
         return generate_latest(self._registry)

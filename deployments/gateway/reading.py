@@ -93,6 +93,8 @@ def parse(kind: type[B], data: bytes) -> B:
     try:
         body = kind.model_validate_json(data)
     except ValidationError as error:
+        if (whole := _with_whole_numbers(data, error)) is not None:
+            return parse(kind, whole)
         raise _sentence(kind, data, error) from error
     if _NUL in data and (place := _nul(json.loads(data), "")):
         raise InvalidValue(f"{place} holds a NUL character", param=place)
@@ -141,6 +143,23 @@ def _sentence(kind: type[Body], data: bytes, error: ValidationError) -> RequestE
     values = [one for one in here if not _of_type(one)] or here
     reasons = " or: ".join(dict.fromkeys(_plain(one["msg"]) for one in values))
     return InvalidValue(f"{param}: {reasons}; got {_short(fault['input'])}", param=param)
+
+
+def _with_whole_numbers(data: bytes, error: ValidationError) -> bytes | None:
+    """The body with 16.0 written as 16, if that is what was wrong: to JSON they are the same."""
+    if error.error_count() > _MOST_FAULTS or not any(
+        fault["type"] == "int_type"
+        and isinstance(fault["input"], float)
+        and fault["input"].is_integer()
+        for fault in error.errors(include_url=False, include_context=False)
+    ):
+        return None
+    return json.dumps(json.loads(data, parse_float=_whole)).encode()
+
+
+def _whole(text: str) -> float | int:
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def _of_type(fault: Any) -> bool:
@@ -209,11 +228,16 @@ def _plain(message: str) -> str:
 
 
 def _short(value: object) -> str:
-    try:
-        text = json.dumps(value)
-    except ValueError:
-        text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+    """The value as a person recognises it; it may be millions of characters long."""
+    match value:
+        case str():
+            return json.dumps(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…")
+        case list():
+            return f"a list of {len(value)}"
+        case dict():
+            return "an object"
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _nul(value: Any, place: str) -> str | None:

@@ -118,7 +118,7 @@ class ScriptedExperts:
         return Rendered(tuple(text.encode()), text)
 
     async def detokenize(self, expert: str, token_ids: Sequence[int]) -> str:
-        return bytes(token_ids).decode("utf-8", "replace")
+        return bytes(one % 256 for one in token_ids).decode("utf-8", "replace")
 
 
 @dataclass

@@ -100,6 +100,12 @@ def test_what_is_wrong_is_told_with_its_place(data, param, said):
     assert len(told.value.message) < 400
 
 
+def test_a_whole_number_may_be_written_with_a_point():
+    body = parse(ChatBody, chat(max_tokens=16.0, temperature=1.5, top_k=2))
+
+    assert (body.max_tokens, body.temperature, body.top_k) == (16, 1.5, 2)
+
+
 def test_well_known_fields_that_nobody_honours_are_refused_by_name():
     with pytest.raises(Unsupported, match="functions is not supported: use tools"):
         parse(ChatBody, chat(functions=[]))
