@@ -114,42 +114,46 @@ def _glu(gate: Tensor, up: Tensor | None = None, activation: Activation = "silu"
 
 def _rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> None:
     kernel = _rope_kernels.get(q.dtype)
-    tokens, q_heads, size = q.shape
-    k_tokens, k_heads, k_size = k.shape
-    angle_tokens, pairs = cos.shape
-    q_token, q_head, q_element = q.stride()
-    k_token, k_head, k_element = k.stride()
-    angle_token, angle_element = cos.stride()
-    if (
-        kernel is None
-        or not (q.is_cpu and cos.is_cpu)
-        or not q_element == k_element == angle_element == 1
-        or not tokens == k_tokens == angle_tokens
-        or not 2 * pairs <= size == k_size
-        or k.dtype is not q.dtype
-        or cos.dtype is not torch.float32
-        or sin.dtype is not torch.float32
-        or sin.shape != cos.shape
-        or sin.stride() != cos.stride()
-    ):
+    if kernel is None or not _rotates(q, k, cos, sin):
         fallback.rope_(q, k, cos, sin, interleaved)
         return
+    q_token, q_head, _ = q.stride()
+    k_token, k_head, _ = k.stride()
     kernel(
         q.data_ptr(),
         k.data_ptr(),
         cos.data_ptr(),
         sin.data_ptr(),
-        tokens,
-        q_heads,
-        k_heads,
-        pairs,
+        q.shape[0],
+        q.shape[1],
+        k.shape[1],
+        cos.shape[2],
         q_token,
         q_head,
         k_token,
         k_head,
-        angle_token,
+        cos.stride(0),
         interleaved,
         torch.get_num_threads(),
+    )
+
+
+def _rotates(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> bool:
+    """Whether the kernel takes these: it checks nothing itself."""
+    if q.dim() != 3 or k.dim() != 3 or cos.dim() != 3:
+        return False
+    tokens, _, size = q.shape
+    return (
+        cos.shape[:2] == (tokens, 1)
+        and k.shape[0] == tokens
+        and k.shape[2] == size >= 2 * cos.shape[2]
+        and q.stride(2) == k.stride(2) == cos.stride(2) == 1
+        and sin.shape == cos.shape
+        and sin.stride() == cos.stride()
+        and k.dtype is q.dtype
+        and sin.dtype is cos.dtype is torch.float32
+        and q.is_cpu
+        and cos.is_cpu
     )
 
 

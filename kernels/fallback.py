@@ -32,7 +32,6 @@ def glu(gate: Tensor, up: Tensor | None = None, activation: Activation = "silu")
 
 
 def rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> None:
-    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     for heads in (q, k):
         a, b = _pairs(heads, cos.shape[-1], interleaved)
         x, y = a.float(), b.float()

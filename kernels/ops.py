@@ -6,7 +6,7 @@
 - `glu(gate, up=None, activation="silu")`: activation(gate) · up. Without `up`, gate holds both,
   side by side.
 - `rope_(q, k, cos, sin, interleaved=False)`: turns q and k, `[tokens, heads, head size]`, in
-  place by the float32 angles of `[tokens, pairs]`; the dimensions after 2 · pairs stay.
+  place by float32 angles, `[tokens, 1, pairs]`; the dimensions after 2 · pairs stay.
 
 Sums and functions are computed in float32 and rounded once (in torch, `glu` rounds twice).
 `capyra.kernels.describe()` says which of the two it is.

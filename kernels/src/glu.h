@@ -45,7 +45,7 @@ ALWAYS_INLINE void glu_row(T *y, const T *gate, const T *up, int64_t size) {
 template <class T>
 void glu(void *y, const void *gate, const void *up, int64_t rows, int64_t size, int64_t gate_row,
          int64_t up_row, int32_t activation, int32_t threads) {
-    split_rows(rows, size, 4096, threads, [=](int64_t begin, int64_t end) {
+    split_rows(rows, size, 16384, threads, [=](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
             const T *g = static_cast<const T *>(gate) + row * gate_row;
             const T *u = static_cast<const T *>(up) + row * up_row;

@@ -36,7 +36,7 @@ void rms_norm(void *y, const void *x, void *residual, const void *weight, int64_
               int64_t inner, int64_t size, int64_t x_outer, int64_t x_inner, float eps, float shift,
               int32_t threads) {
     const T *w = static_cast<const T *>(weight);
-    split_rows(outer * inner, size, 16384, threads, [=](int64_t begin, int64_t end) {
+    split_rows(outer * inner, size, 32768, threads, [=](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
             const T *in = static_cast<const T *>(x) + row / inner * x_outer + row % inner * x_inner;
             T *sum = residual ? static_cast<T *>(residual) + row * size : nullptr;

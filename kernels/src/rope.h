@@ -85,7 +85,7 @@ void rope(void *q, void *k, const float *cos, const float *sin, int64_t tokens, 
           int64_t k_heads, int64_t pairs, int64_t q_token, int64_t q_head, int64_t k_token,
           int64_t k_head, int64_t angle_token, int32_t interleaved, int32_t threads) {
     const int64_t size = (q_heads + k_heads) * 2 * pairs;
-    split_rows(tokens, size, 8192, threads, [=](int64_t begin, int64_t end) {
+    split_rows(tokens, size, 32768, threads, [=](int64_t begin, int64_t end) {
         for (int64_t t = begin; t < end; ++t) {
             const float *c = cos + t * angle_token;
             const float *s = sin + t * angle_token;

@@ -10,7 +10,8 @@
 namespace capyra::CAPYRA_ISA {
 
 // Calls body(begin, end) over parts of 0..rows, on at most `threads` threads and with at least
-// `grain` elements to a thread: the fork and join cost about a microsecond.
+// `grain` elements to a thread, which is some 10 µs of work: fork and join cost about 1 µs on an
+// idle machine, and a whole time slice where another process holds the core of one's helper.
 template <class Body>
 inline void split_rows(int64_t rows, int64_t size, int64_t grain, int32_t threads, Body body) {
 #ifdef _OPENMP

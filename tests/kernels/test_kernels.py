@@ -272,16 +272,16 @@ def test_rope_of_special_numbers_is_its_twins(twin: Any, dtype: str, interleaved
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_threads_change_nothing(twin: Any, dtype: str) -> None:
     random = torch.Generator().manual_seed(1)
-    x = torch.randn(67, 1024, generator=random).to(DTYPES[dtype])
+    x = torch.randn(135, 1024, generator=random).to(DTYPES[dtype])
     weight = torch.randn(1024, generator=random).to(DTYPES[dtype])
-    angles = torch.randn(2, 67, 32, generator=random)
+    angles = torch.randn(2, 135, 32, generator=random)
 
     def run(threads: int) -> Tensor:
         norm, glu, q, k = torch.empty_like(x), torch.empty_like(x), x.clone(), x.clone()
-        sizes = [67, 1, 1024, 1024, 0]
+        sizes = [135, 1, 1024, 1024, 0]
         twin.run(f"rms_norm_{dtype}", [norm, x, None, weight, *sizes, 1e-6, 0.0, threads])
-        twin.run(f"glu_{dtype}", [glu, x, x, 67, 1024, 1024, 1024, 0, threads])
-        sizes = [67, 16, 16, 32, 1024, 64, 1024, 64, 32]
+        twin.run(f"glu_{dtype}", [glu, x, x, 135, 1024, 1024, 1024, 0, threads])
+        sizes = [135, 16, 16, 32, 1024, 64, 1024, 64, 32]
         twin.run(f"rope_{dtype}", [q, k, *angles, *sizes, 0, threads])
         return torch.stack([norm, glu, q, k])
 

@@ -121,7 +121,7 @@ def test_rope(
 ) -> None:
     ours = make(5, 6, 16, dtype=dtype)
     theirs = ours.clone()
-    cos, sin = make(5, pairs), make(5, pairs)
+    cos, sin = make(5, 1, pairs), make(5, 1, pairs)
     compiled.rope_(ours[:, :4], ours[:, 4:5], cos, sin, interleaved)
     assert not reached
     fallback.rope_(theirs[:, :4], theirs[:, 4:5], cos, sin, interleaved)
@@ -143,7 +143,7 @@ def test_what_the_kernels_do_not_take_goes_to_torch(
     assert reached == ["glu"] * 2
     reached.clear()
     heads = make(4, 2, 4)
-    angles = make(4, 2)
+    angles = make(4, 1, 2)
     compiled.rope_(heads, heads.clone(), angles.double(), angles.double())
     compiled.rope_(heads, heads.clone(), angles.bfloat16(), angles.bfloat16())
     assert reached == ["rope_"] * 2
@@ -155,9 +155,9 @@ def test_wrong_shapes_are_torchs_errors_not_ours(make: Callable[..., Tensor]) ->
     with pytest.raises(RuntimeError, match="size"):
         compiled.glu(make(3, 8), make(2, 8))
     with pytest.raises(RuntimeError, match="size"):
-        compiled.rope_(make(3, 2, 8), make(3, 1, 8), make(2, 4), make(2, 4))
+        compiled.rope_(make(3, 2, 8), make(3, 1, 8), make(2, 1, 4), make(2, 1, 4))
     with pytest.raises(RuntimeError, match="size"):
-        compiled.rope_(make(3, 2, 8), make(3, 1, 8), make(3, 5), make(3, 5))
+        compiled.rope_(make(3, 2, 8), make(3, 1, 8), make(3, 1, 5), make(3, 1, 5))
 
 
 def layer(qkv: Tensor, weight: Tensor, residual: Tensor, angles: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ def test_tracing_leaves_our_ops_in_one_graph(make: Callable[..., Tensor]) -> Non
         found.extend(str(node.target) for node in graph.graph.nodes if "capyra" in str(node.target))
         return graph.forward
 
-    arguments = make(3, 48), make(24), make(3, 24), make(3, 4)
+    arguments = make(3, 48), make(24), make(3, 24), make(3, 1, 4)
     ours, theirs = ([a.clone() for a in arguments] for _ in range(2))
     got = torch.compile(layer, backend=backend, fullgraph=True)(*ours)
     torch.testing.assert_close(got, layer(*theirs))
@@ -197,6 +197,6 @@ def test_ops_declare_what_they_do(make: Callable[..., Tensor], keep: bool) -> No
     torch.library.opcheck(torch.ops.capyra.glu.default, (make(3, 8), up), test_utils=checks)
     torch.library.opcheck(
         torch.ops.capyra.rope_.default,
-        (make(3, 2, 8), make(3, 1, 8), make(3, 4), make(3, 4), keep),
+        (make(3, 2, 8), make(3, 1, 8), make(3, 1, 4), make(3, 1, 4), keep),
         test_utils=checks,
     )

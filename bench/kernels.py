@@ -1,0 +1,91 @@
+"""Each compiled kernel against torch, at the shapes of a 300 M model.
+
+A figure is how many times faster ours is, call by call through the functions that the engine
+calls. Rows are what a step holds: 1 and 16 for decode, 512 for prefill.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bench.harness import Results, alternate, run
+from capyra.kernels import compiled, fallback, isa
+
+HIDDEN, INNER, HEADS, HEAD = 1024, 2816, 16, 64
+ROWS = (1, 16, 512)
+DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
+EPS = 1e-6
+SLICE = 0.01
+"""Seconds that one side runs before the other has its turn."""
+
+Call = Callable[[], object]
+
+
+def measure(quick: bool) -> Results:
+    results = Results()
+    results.raw["isa"] = isa()
+    results.raw["threads"] = torch.get_num_threads()
+    with torch.inference_mode():
+        for rows in ROWS:
+            for name, dtype in DTYPES.items():
+                for op, (ours, theirs) in sides(rows, dtype).items():
+                    pace = [rate(ours), rate(theirs)]
+                    found = alternate(15 if quick else 61, *pace)
+                    results.ratio(f"{op}_{name}_{rows}_vs_torch", *found)
+    return results
+
+
+def sides(rows: int, dtype: torch.dtype) -> dict[str, tuple[Call, Call]]:
+    """Ours and torch's for each op. For the norm that is torch's own operator, which is faster
+    than the spelled-out one that stands in for a missing library."""
+    random = torch.Generator().manual_seed(1)
+
+    def make(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random).to(dtype)
+
+    x, residual, weight = make(rows, HIDDEN), make(rows, HIDDEN), make(HIDDEN)
+    gate_up = make(rows, 2 * INNER)
+    q, k = make(rows, HEADS, HEAD), make(rows, HEADS, HEAD)
+    angles = torch.arange(rows * HEAD // 2).view(rows, 1, -1) / 100
+    cos, sin = angles.cos(), angles.sin()
+
+    def torch_norm() -> Tensor:
+        return functional.rms_norm(x, (HIDDEN,), weight, EPS)
+
+    def torch_add_norm() -> Tensor:
+        return functional.rms_norm(residual.add_(x), (HIDDEN,), weight, EPS)
+
+    return {
+        "rms_norm": (lambda: compiled.rms_norm(x, weight, EPS), torch_norm),
+        "add_rms_norm": (lambda: compiled.rms_norm(x, weight, EPS, residual), torch_add_norm),
+        "swiglu": (lambda: compiled.glu(gate_up), lambda: fallback.glu(gate_up)),
+        "rope": (
+            lambda: compiled.rope_(q, k, cos, sin),
+            lambda: fallback.rope_(q, k, cos, sin),
+        ),
+    }
+
+
+def rate(call: Call) -> Callable[[], float]:
+    """Calls a second, over a slice of time."""
+    call()
+    start = time.perf_counter()
+    call()
+    count = max(1, int(SLICE / (time.perf_counter() - start)))
+
+    def side() -> float:
+        start = time.perf_counter()
+        for _ in range(count):
+            call()
+        return count / (time.perf_counter() - start)
+
+    return side
+
+
+if __name__ == "__main__":
+    run(measure)
