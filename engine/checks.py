@@ -103,6 +103,8 @@ def _check_parameters(request: GenerateRequest, capabilities: Capabilities) -> N
 
 
 def _wanted(value: Sampling | Limits, default: Sampling | Limits) -> Iterator[str]:
+    if value == default:
+        return
     for each in fields(value):
         if getattr(value, each.name) != getattr(default, each.name):
             yield each.name

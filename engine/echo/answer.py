@@ -33,7 +33,6 @@ class Answer:
         self.written: list[int] = []
         self.finished = False
         self._request = request
-        self._prompt = prompt
         self._echo = Echo(echo.source, echo.place)
         self._delivery = delivery
         self._limit = limit
@@ -44,7 +43,10 @@ class Answer:
         self._early = limits.min_tokens > 0
         always = {END} - self._ends
         self._sampler = Sampler(
-            request.sampling, index, always | {END} | self._stops if self._early else always
+            request.sampling,
+            index,
+            prompt,
+            always | {END} | self._stops if self._early else always,
         )
 
     def write(self, count: int) -> list[Event]:
@@ -53,7 +55,14 @@ class Answer:
         goal = min(len(self.written) + count, self._limit)
         while not self.finished and (room := goal - len(self.written)) > 0:
             if self._breaks_after is not None:
-                room = self._unbroken(room)
+                room = min(room, self._breaks_after - len(self.written))
+                if room == 0 and events:
+                    return events
+                if room == 0:
+                    raise EngineFault(
+                        f"the answer broke after {self._breaks_after} tokens, as "
+                        "`fail_after_tokens` asks"
+                    )
             tokens, logprob = self._next(room)
             events += self._deliver(tokens, logprob)
         if not self.finished and len(self.written) >= self._limit:
@@ -63,15 +72,6 @@ class Answer:
     def finish(self, reason: FinishReason, stop: int | None = None) -> list[Event]:
         self.finished = True
         return self._delivery.finish(reason, stop)
-
-    def _unbroken(self, room: int) -> int:
-        assert self._breaks_after is not None
-        left = self._breaks_after - len(self.written)
-        if left <= 0:
-            raise EngineFault(
-                f"the answer broke after {self._breaks_after} tokens, as `fail_after_tokens` asks"
-            )
-        return min(room, left)
 
     def _next(self, room: int) -> tuple[Sequence[int], TokenLogprob | None]:
         """At least one more token, and at most so many."""
@@ -87,7 +87,8 @@ class Answer:
             if tokens:
                 return tokens, None
         place = self._echo.expects
-        token = self._sampler.choose(place, self._prompt, self.written)
+        token = self._sampler.choose(place)
+        self._sampler.write(token)
         self._echo.write(token)
         if self._request.logprobs is None:
             return (token,), None

@@ -124,14 +124,16 @@ class Batch:
         self._jobs[job.id] = job
         self._enqueue(job)
 
-    def resume(self, job: Job, now: float) -> None:
-        """Its reader has caught up; a no-op unless it had stepped aside."""
-        if job in self._aside:
-            self._aside.remove(job)
-            if self._decode_speed:
-                written = max(len(answer.written) for answer in job.answers)
-                job.paced_from = max(job.paced_from, now - written / self._decode_speed)
-            self._enqueue(job)
+    def resume(self, job: Job, now: float) -> bool:
+        """Its reader has caught up: whether the job had stepped aside, and now is back."""
+        if job not in self._aside:
+            return False
+        self._aside.remove(job)
+        if self._decode_speed:
+            written = max(len(answer.written) for answer in job.answers)
+            job.paced_from = max(job.paced_from, now - written / self._decode_speed)
+        self._enqueue(job)
+        return True
 
     def abort(self, job_id: str, now: float) -> bool:
         """End the job's answers where they are."""
@@ -212,7 +214,8 @@ class Batch:
             self._running.remove(job)
             self._aside.add(job)
             due = math.inf
-        job.notify()
+        if job.events:
+            job.notify()
         return due
 
     def _pace(self, job: Job, now: float, share: int) -> tuple[int, float]:

@@ -121,8 +121,8 @@ class EchoEngine(Engine):
                     raise job.error
                 if job.over:
                     return
-                self._batch.resume(job, self._now())
-                self._drive_on()
+                if self._batch.resume(job, self._now()):
+                    self._drive_on()
                 await news.wait()
 
     async def embed(self, request: EmbedRequest) -> Embeddings:

@@ -10,7 +10,7 @@ import random
 from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -37,11 +37,6 @@ class Choice(NamedTuple):
 
     tokens: list[int]
     cumulative: list[float]
-
-    def draw(self, dice: random.Random) -> int:
-        if len(self.tokens) == 1:
-            return self.tokens[0]
-        return self.tokens[min(bisect(self.cumulative, dice.random()), len(self.tokens) - 1)]
 
 
 def shaped(row: Floats, shape: Shape) -> Choice:
@@ -76,20 +71,27 @@ def _choices(_: Shape) -> dict[Place, Choice]:
 class Sampler:
     """Chooses the tokens of one answer."""
 
-    def __init__(self, sampling: Sampling, index: int, barred: Iterable[int] = ()) -> None:
+    def __init__(
+        self, sampling: Sampling, index: int, prompt: Iterable[int] = (), barred: Iterable[int] = ()
+    ) -> None:
         self._sampling = sampling
+        self._index = index
         self._penalised = (
             sampling.presence_penalty != 0
             or sampling.frequency_penalty != 0
             or sampling.repetition_penalty != 1
         )
-        # Answers of one request differ; the first is what it would be alone.
-        self._dice = (
-            random.Random()
-            if sampling.seed is None
-            else random.Random(f"{sampling.seed}/{index}")  # an int would lose its sign
-        )
+        self._seen = set(prompt) if self._penalised else set[int]()
+        self._counts: Counter[int] = Counter()
         self.bar(barred)
+
+    @cached_property
+    def _dice(self) -> random.Random:
+        """Made when they are first thrown: most answers are greedy. The answers of one request
+        have dice of their own."""
+        if self._sampling.seed is None:
+            return random.Random()
+        return random.Random(f"{self._sampling.seed}/{self._index}")  # an int loses its sign
 
     def bar(self, tokens: Iterable[int]) -> None:
         """From here on these tokens, and only these, may not be chosen."""
@@ -118,28 +120,39 @@ class Sampler:
         for expected in echo.source[echo.place : echo.place + count]:
             place = (expected, END)
             choice = self._kept.get(place) or self._choice(place)
-            tokens.append(choice.draw(self._dice))
+            tokens.append(self._draw(choice))
             if tokens[-1] >= 256:
                 break
         echo.place += len(tokens)
         return tokens
 
-    def choose(self, place: Place, prompt: Iterable[int], written: Iterable[int]) -> int:
+    def choose(self, place: Place) -> int:
+        """The next token, wherever the answer is."""
+        if not self._penalised:
+            return self._draw(self._kept.get(place) or self._choice(place))
+        return self._draw(shaped(self._penalise(place), self._shape))
+
+    def write(self, token: int) -> None:
+        """The answer has this token now: penalties count it."""
         if self._penalised:
-            return shaped(self._penalise(place, prompt, written), self._shape).draw(self._dice)
-        return (self._kept.get(place) or self._choice(place)).draw(self._dice)
+            self._counts[token] += 1
+            self._seen.add(token)
+
+    def _draw(self, choice: Choice) -> int:
+        tokens, cumulative = choice
+        if len(tokens) == 1:
+            return tokens[0]
+        return tokens[min(bisect(cumulative, self._dice.random()), len(tokens) - 1)]
 
     def _choice(self, place: Place) -> Choice:
         choice = self._kept[place] = shaped(logits(place), self._shape)
         return choice
 
-    def _penalise(self, place: Place, prompt: Iterable[int], written: Iterable[int]) -> Floats:
+    def _penalise(self, place: Place) -> Floats:
         """Repetition counts the prompt too; presence and frequency only what was written."""
-        row = logits(place).copy()
-        counts = Counter(written)
-        seen = list(set(prompt) | counts.keys())
+        row, seen = logits(place).copy(), list(self._seen)
         factor = self._sampling.repetition_penalty
         row[seen] = np.where(row[seen] > 0, row[seen] / factor, row[seen] * factor)
-        for token, count in counts.items():
+        for token, count in self._counts.items():
             row[token] -= self._sampling.frequency_penalty * count + self._sampling.presence_penalty
         return row

@@ -72,8 +72,11 @@ def _texts(message: Message, where: str) -> Iterator[str]:
         else:
             yield _image(part, f"{where}.content[{place}]")
     for call in message.tool_calls:
-        body = json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
-        yield f"<tool_call>{body}</tool_call>"
+        # As it was written, broken or not: the model sees its own words again.
+        yield (
+            f'<tool_call>{{"name": {json.dumps(call.name, ensure_ascii=False)}, '
+            f'"arguments": {call.arguments or "{}"}}}</tool_call>'
+        )
 
 
 def _image(part: ImagePart, where: str) -> str:

@@ -11,9 +11,10 @@ from capyra.engine.types import Progress
 
 _PIECE = 2**20
 """Bytes touched at once: a millisecond or a few of page faults."""
+_TOLD = 100
+"""How often progress is reported, about."""
 _TICK_S = 0.05
-_TOLD = 50
-"""How often progress is reported while memory is touched."""
+"""But not more often than this."""
 
 
 async def load(size: int, seconds: float, progress: ProgressSink) -> mmap.mmap | None:
@@ -32,7 +33,7 @@ async def load(size: int, seconds: float, progress: ProgressSink) -> mmap.mmap |
             await asyncio.sleep(0)
         while (passed := clock() - begin) < seconds:
             progress(Progress("weights", 0.5 + 0.5 * passed / seconds, seconds - passed))
-            await asyncio.sleep(min(_TICK_S, seconds - passed))
+            await asyncio.sleep(min(max(_TICK_S, seconds / _TOLD), seconds - passed))
     except BaseException:
         if memory is not None:
             memory.close()
