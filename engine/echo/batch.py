@@ -111,6 +111,13 @@ class Batch:
     def running(self) -> int:
         return len(self._running) + len(self._aside)
 
+    @property
+    def completion_tokens(self) -> int:
+        """Of all requests so far, those under way too."""
+        return self.totals.completion_tokens + sum(
+            job.completion_tokens for job in self._jobs.values()
+        )
+
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._jobs
 

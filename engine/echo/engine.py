@@ -23,7 +23,7 @@ from capyra.engine.echo.batch import Batch, Job
 from capyra.engine.echo.cache import PrefixCache
 from capyra.engine.echo.options import EchoOptions
 from capyra.engine.echo.template import render
-from capyra.engine.errors import DeadlineExceeded, EngineFault, InvalidValue, LoadFailed
+from capyra.engine.errors import Cancelled, DeadlineExceeded, EngineFault, InvalidValue, LoadFailed
 from capyra.engine.loading import SharedLoad
 from capyra.engine.registry import EngineSpec
 from capyra.engine.types import (
@@ -160,7 +160,7 @@ class EchoEngine(Engine):
         tokens = render(prefix, answer=False)
         checks.check_context(len(tokens), Limits(max_tokens=0), self._capabilities.context)
         job = Job(
-            id=f"prefill-{next(self._prefills)}",
+            id=f"\0prefill-{next(self._prefills)}",  # no caller's id has a NUL
             salt=cache_salt,
             prompt=tokens,
             priority=-math.inf,
@@ -170,8 +170,8 @@ class EchoEngine(Engine):
             while not job.over:
                 news.clear()
                 await news.wait()
-        if job.error is not None:
-            raise job.error
+        if not job.started:
+            raise Cancelled("the expert was unloaded before the prefix was read")
         return Prefilled(self._cache.match(cache_salt, tokens), job.cached, ttl_s)
 
     def abort(self, request_id: str) -> bool:
@@ -181,16 +181,16 @@ class EchoEngine(Engine):
 
     async def unload(self) -> None:
         await self._load.cancel()
-        self._loaded = False
+        # From here on a new load may begin: what is given back is the old one's.
+        memory, self._memory, self._loaded = self._memory, None, False
         for job in self._batch.jobs:
             self._batch.abort(job.id, self._now())
+        self._cache.clear()
+        if memory is not None:
+            memory.close()
         self._wake.set()
         if self._driver is not None:
             await self._driver
-        self._cache.clear()
-        if self._memory is not None:
-            self._memory.close()
-            self._memory = None
 
     def stats(self) -> EngineStats:
         totals = self._batch.totals
@@ -202,7 +202,7 @@ class EchoEngine(Engine):
             kv_used=self._cache.used,
             prompt_tokens=totals.prompt_tokens,
             cached_tokens=totals.cached_tokens,
-            completion_tokens=totals.completion_tokens,
+            completion_tokens=self._batch.completion_tokens,
             seconds={
                 "load": self._load_s,
                 "prefill": totals.prefill_s,

@@ -145,6 +145,18 @@ async def test_unloading_ends_what_runs(build: Build) -> None:
     await ask(engine, request(max_tokens=1))
 
 
+async def test_an_unload_and_a_load_at_the_same_time_end_in_one_of_the_two(build: Build) -> None:
+    engine = build()
+    for first, second in (("load", "unload"), ("unload", "load"), ("unload", "unload")):
+        calls = {"load": lambda: engine.load(ignore), "unload": engine.unload}
+        await asyncio.gather(calls[first](), calls[second](), return_exceptions=True)
+        if engine.stats().loaded:
+            await ask(engine, request(max_tokens=1))
+        else:
+            with pytest.raises(EngineFault):
+                await anext(engine.generate(request()))
+
+
 async def test_closing_ends_what_runs_and_is_the_end(build: Build) -> None:
     engine = build(slow=True)
     await engine.load(ignore)

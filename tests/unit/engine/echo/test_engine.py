@@ -6,14 +6,14 @@ import asyncio
 from typing import Any
 
 import pytest
-from engines import ask, chat, idle, ignore, request
+from engines import ask, chat, idle, ignore, request, until
 from pydantic import ValidationError
 
 from capyra.engine.config import ExpertConfig
 from capyra.engine.echo.embedding import embed
 from capyra.engine.echo.engine import EchoEngine
 from capyra.engine.echo.options import EchoOptions
-from capyra.engine.errors import EngineFault, LoadFailed
+from capyra.engine.errors import Cancelled, EngineFault, LoadFailed
 from capyra.engine.registry import EngineSpec, check_options, create
 from capyra.engine.types import (
     ChatPrompt,
@@ -125,6 +125,15 @@ async def test_an_answer_breaks_when_it_is_told_to() -> None:
         await anext(stream)
     assert idle(engine)
     assert (await ask(engine, request("ab"))).text == "ab"
+
+
+async def test_an_unload_ends_a_prefill_that_waits() -> None:
+    engine = await loaded(prefill_tokens_per_second=1)
+    prefill = asyncio.create_task(engine.prefill(chat("Hello"), ttl_s=1))
+    await until(lambda: engine.stats().running == 1)
+    await engine.unload()
+    with pytest.raises(Cancelled):
+        await prefill
 
 
 async def test_loads_fail_as_often_as_they_are_told_to() -> None:
