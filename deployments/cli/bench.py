@@ -193,7 +193,8 @@ def _watching(plan: Plan) -> AbstractContextManager[Callable[[Shot], None]]:
 def _only_model(url: str) -> str:
     from capyra.deployments.cli.client import Client
 
-    names = [str(card.get("id")) for card in Client(url, addresses.key()).models()]
+    with Client(url, addresses.key()) as client:
+        names = [str(card.get("id")) for card in client.models()]
     if len(names) != 1:
         raise InvalidValue(f"say which model: there is {', '.join(names) or 'none'}")
     return names[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capyra.deployments.cli.output import duration
+from capyra.deployments.cli.output import duration, plural
 from capyra.engine.errors import InvalidValue
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Answer:
         if self.first is None or self.last is None:
             return "no answer"
         counted = self.tokens is not None
-        made = f"{self.tokens} tokens" if counted else f"{self.pieces} pieces"
+        made = plural(self.tokens or 0, "token") if counted else plural(self.pieces, "piece")
         parts = [f"{made} in {duration(self.last - self.began)}"]
         if self.tokens_per_s is not None:
             parts.append(f"{self.tokens_per_s:.1f} {'tokens' if counted else 'pieces'}/s")
@@ -158,4 +158,4 @@ def total(answers: Iterable[Answer]) -> str:
     """A conversation's sum."""
     known = [one for one in answers if one.first is not None]
     made = sum(one.tokens or one.pieces for one in known)
-    return f"{len(known)} answer{'' if len(known) == 1 else 's'}, {made} tokens"
+    return f"{plural(len(known), 'answer')}, {plural(made, 'token')}"

@@ -10,7 +10,7 @@ import typer
 
 from capyra.deployments.cli.addresses import JsonOption
 from capyra.deployments.cli.ending import MISUSED, sentence
-from capyra.deployments.cli.output import print_json, say
+from capyra.deployments.cli.output import plural, print_json, say
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The experts file.")]
 
@@ -39,7 +39,10 @@ def check(
             active = sum(expert.active for expert in file.experts.values())
             off = len(file.experts) - active
             if not as_json:
-                say(f"{path}: right; {active} experts" + (f", {off} more are off" if off else ""))
+                say(
+                    f"{path}: right; {plural(active, 'expert')}"
+                    + (f", {off} more are off" if off else "")
+                )
                 for notice in file.notices:
                     say(str(notice))
     if as_json:

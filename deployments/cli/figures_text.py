@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from capyra.deployments.cli.output import duration
+from capyra.deployments.cli.output import duration, plural
 
 BUSY = 0.7
 """From this share of a core on, the generator's own work may be in the figures."""
@@ -29,12 +29,13 @@ def _headline(report: dict[str, Any]) -> str:
             f" in bursts of {load['burst']}" if load["burst"] > 1 else ""
         )
     else:
-        how = f"{load['concurrency']} client{'' if load['concurrency'] == 1 else 's'}"
+        how = plural(load["concurrency"], "client")
     kind = "streamed" if load["stream"] else "not streamed"
     cut = "interrupted after" if report["interrupted"] else "in"
+    asked = plural(requests["sent"], "request")
     return (
-        f"{load['model']} at {report['server']} · {load['endpoint']}, {kind} · {how} · "
-        f"{requests['sent']} requests {cut} {duration(report['seconds'])}"
+        f"{load['model']} at {report['server']}{load['endpoint']}\n"
+        f"{kind} · {how} · {asked} {cut} {duration(report['seconds'])}"
     )
 
 
@@ -45,11 +46,11 @@ def _latencies(report: dict[str, Any]) -> list[str]:
         ("per token", report["per_token_ms"]),
         ("whole answer", report["latency_ms"]),
     ]
+    if not report["requests"]["ok"]:
+        return ["no request succeeded: there are no times to tell"]
     if report["load"]["mode"] == "rate":
         rows.append(("sent late", report["sent_late_ms"]))
     known = [(name, spread) for name, spread in rows if spread is not None]
-    if not known:
-        return ["no request succeeded: there are no times to tell"]
     head = f"{'milliseconds':<14}" + "".join(f"{column:>10}" for column in COLUMNS)
     return [head, *(_latency(name, spread) for name, spread in known)]
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from capyra.deployments.cli import addresses
 from capyra.deployments.cli.addresses import AddressOption, JsonOption, ServerOption
-from capyra.deployments.cli.output import print_json, print_table, say, size, table_text
+from capyra.deployments.cli.output import (
+    plural,
+    print_json,
+    print_table,
+    say,
+    size,
+    table_text,
+)
 from capyra.engine.errors import CapacityError, InvalidValue, UnknownExpert
 
 if TYPE_CHECKING:
@@ -46,9 +53,9 @@ class Row:
             state=told.get("state"),
             target=told.get("target"),
             ready=sum(1 for one in replicas if one.get("state") == "ready"),
-            running=_total(replicas, "running"),
-            waiting=_total(replicas, "waiting"),
-            bytes=_total(replicas, "rss_bytes"),
+            running=_total(told, "running"),
+            waiting=_total(told, "waiting"),
+            bytes=_total(told, "rss_bytes"),
             replicas=replicas,
         )
 
@@ -67,9 +74,11 @@ class Row:
         )
 
 
-def _total(replicas: tuple[dict[str, Any], ...], name: str) -> int | None:
-    known = [int(one[name]) for one in replicas if one.get(name) is not None]
-    return sum(known) if known or not replicas else None
+def _total(told: dict[str, Any], name: str) -> int | None:
+    """The sum over all replicas; None if the server tells nothing of them."""
+    if "replicas" not in told:
+        return None
+    return sum(int(one.get(name) or 0) for one in told["replicas"])
 
 
 def _figure(count: int | None) -> str:
@@ -91,11 +100,10 @@ def ps(
     ] = False,
 ) -> None:
     """Show each expert's state, replicas, requests and memory."""
-    client = _client(server)
-    if watch and not as_json:
-        _watch(client)
-        return
-    rows = _rows(client)
+    with _client(server) as client:
+        if watch and not as_json:
+            _watch(client)
+        rows = _rows(client)
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
@@ -106,7 +114,7 @@ def _rows(client: Client) -> list[Row]:
     return [Row.of(card) for card in client.models()]
 
 
-def _watch(client: Client) -> None:
+def _watch(client: Client) -> NoReturn:
     from rich.live import Live
     from rich.text import Text
 
@@ -120,7 +128,8 @@ def _watch(client: Client) -> None:
 
 def models(server: ServerOption = None, as_json: JsonOption = False) -> None:
     """List the models and what each is able to do."""
-    cards = _client(server).models()
+    with _client(server) as client:
+        cards = client.models()
     if as_json:
         print_json(cards)
     else:
@@ -172,7 +181,7 @@ def scale(
     if as_json:
         print_json({"expert": expert, "before": before, "target": wanted, "reached": wait})
     else:
-        say(f"{expert}: {before} → {wanted} replica{'' if wanted == 1 else 's'}")
+        say(f"{expert}: {before} → {plural(wanted, 'replica')}")
 
 
 def replica_count(text: str) -> int:

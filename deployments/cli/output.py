@@ -53,6 +53,10 @@ def table_text(
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def size(count: float | None) -> str:
     """Bytes as an operator reads them."""
     if count is None:

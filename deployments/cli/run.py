@@ -55,13 +55,13 @@ def run(
     chat = Chat(expert, system, dict(parse_pair(pair) for pair in settings or ()))
     chat.images = [image_url(path) for path in image or ()]
     text = _prompt(prompt)
-    client = Client(addresses.server(server), addresses.key())
-    if text is not None:
-        _once(client, chat, text, stats=stats, as_json=as_json)
-    elif as_json or not sys.stdout.isatty():
+    if text is None and (as_json or not sys.stdout.isatty()):
         raise InvalidValue("a conversation needs a terminal: give a prompt")
-    else:
-        _converse(client, chat, stats)
+    with Client(addresses.server(server), addresses.key()) as client:
+        if text is None:
+            _converse(client, chat, stats)
+        else:
+            _once(client, chat, text, stats=stats, as_json=as_json)
 
 
 def _prompt(said: str | None) -> str | None:
