@@ -101,6 +101,14 @@ class Fields:
             raise self.wrong(name, f"{count} strings")
         return list(value)
 
+    def integers(self, name: str) -> set[int]:
+        """One integer or a list of them; none if the field is absent."""
+        value = self._values.get(name)
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(item, int) and not isinstance(item, bool) for item in values):
+            raise self.wrong(name, "an integer or a list of integers")
+        return set(values)
+
     def must_be(self, name: str, *allowed: object) -> None:
         """Refuses a field that changes the computation in a way that nobody here can compute."""
         value = self._values.get(name)
