@@ -47,6 +47,10 @@ ENGINES: dict[str, Entry] = {
         factory="capyra.engine.echo.engine:create",
         needs_model=False,
     ),
+    "native": Entry(
+        options="capyra.engine.native.options:NativeOptions",
+        factory="capyra.engine.native.engine:create",
+    ),
 }
 
 

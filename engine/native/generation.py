@@ -28,6 +28,7 @@ class Read:
     spans: tuple[Span, ...] = ()
     images: Mapping[int, Tensor] | None = None
     """Preprocessed pixels by the position where each image begins."""
+    text: str = ""
 
 
 class Generation(Work):

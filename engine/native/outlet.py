@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from capyra.engine.errors import CapyraError
@@ -18,8 +18,8 @@ from capyra.engine.errors import CapyraError
 class Outlet:
     """The thread's end. Everything here is called on the engine's thread, but for `reader`."""
 
-    def __init__(self, reader: Reader, *, lag: int) -> None:
-        self.reader = reader
+    def __init__(self, lag: int) -> None:
+        self.reader = Reader(lag)
         self._credit = lag
         self._items: list[Any] = []
         self._error: CapyraError | None = None
@@ -55,9 +55,13 @@ class Outlet:
 
 
 class Reader:
-    """The asyncio end: what has come and was not read yet."""
+    """The asyncio end: iterates over everything in order, then ends, or raises the error."""
 
-    def __init__(self) -> None:
+    def __init__(self, lag: int) -> None:
+        self.taken: Callable[[int], None] = lambda count: None
+        """Told, from time to time, how much was taken."""
+        self._share = max(1, lag // 4)
+        self._count = 0
         self._items: deque[Any] = deque()
         self._news = asyncio.Event()
         self._over = False
@@ -69,19 +73,19 @@ class Reader:
         self._error = self._error or error
         self._news.set()
 
-    async def read(self, taken: Callable[[int], None], share: int) -> AsyncGenerator[Any, None]:
-        """Everything in order; then the end, or the error. `taken` is told of every `share`."""
-        count = 0
-        while True:
-            while self._items:
-                yield self._items.popleft()
-                count += 1
-                if count >= share:
-                    taken(count)
-                    count = 0
+    def __aiter__(self) -> Reader:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._items:
             if self._error is not None:
                 raise self._error
             if self._over:
-                return
+                raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
+        self._count += 1
+        if self._count >= self._share:
+            self.taken(self._count)
+            self._count = 0
+        return self._items.popleft()
