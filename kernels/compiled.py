@@ -61,7 +61,7 @@ def _rms_norm(
         or (residual is not None and not (_dense(residual, dtype) and residual.shape == x.shape))
     ):
         return fallback.rms_norm(x, weight, eps, residual, add_one)
-    y = torch.empty(x.shape, dtype=dtype)
+    y = torch.empty_like(x) if x.is_contiguous() else torch.empty(x.shape, dtype=dtype)
     sums = None if residual is None else residual.data_ptr()
     kernel(
         y.data_ptr(),
@@ -77,35 +77,35 @@ def _rms_norm(
 
 
 def _glu(gate: Tensor, up: Tensor | None = None, activation: Activation = "silu") -> Tensor:
-    kernel = _glu_kernels.get(gate.dtype)
+    dtype = gate.dtype
+    kernel = _glu_kernels.get(dtype)
     code = _activations.get(activation)
-    gate_rows = _rows(gate)
-    up_rows = gate_rows if up is None else _rows(up)
+    found = _rows(gate)
     if (
         kernel is None
         or code is None
-        or gate_rows is None
-        or up_rows is None
-        or gate_rows[1] != 1
-        or (up is not None and (up.shape != gate.shape or up.dtype is not gate.dtype))
-        or up_rows[1] != 1
+        or found is None
+        or found[1] != 1
+        or (up is not None and not (up.dtype is dtype and _alike(up, gate)))
     ):
         return fallback.glu(gate, up, activation)
-    rows, _, size, gate_stride, _ = gate_rows
+    rows, _, size, stride, _ = found
+    gate_start = gate.data_ptr()
     if up is None:
         size //= 2
-        up_start = gate.data_ptr() + size * gate.element_size()
+        up_start = gate_start + size * dtype.itemsize
+        y = torch.empty((*gate.shape[:-1], size), dtype=dtype)
     else:
         up_start = up.data_ptr()
-    y = torch.empty((*gate.shape[:-1], size), dtype=gate.dtype)
+        y = torch.empty_like(gate) if gate.is_contiguous() else torch.empty(gate.shape, dtype=dtype)
     kernel(
         y.data_ptr(),
-        gate.data_ptr(),
+        gate_start,
         up_start,
         rows,
         size,
-        gate_stride,
-        up_rows[3],
+        stride,
+        stride,
         code,
         torch.get_num_threads(),
     )
@@ -159,6 +159,10 @@ def _rotates(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> bool:
 
 def _dense(tensor: Tensor, dtype: torch.dtype) -> bool:
     return tensor.dtype is dtype and tensor.is_contiguous() and tensor.is_cpu
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.is_cpu and one.shape == other.shape and one.stride() == other.stride()
 
 
 def _rows(x: Tensor) -> tuple[int, int, int, int, int] | None:
