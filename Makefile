@@ -16,7 +16,7 @@ else
 TORCH := torch==2.13.0+cpu
 endif
 
-.PHONY: help serve test check format types install install-test clients soak bench peers experts-schema clean
+.PHONY: help serve test check format types install install-test test-clients test-arm soak bench peers experts-schema clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,12 +36,25 @@ format: install-test ## mend the style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-soak: install-test clients ## the long sweeps
+soak: install-test ## the long sweeps
 	@$(BIN)/python -m pytest -q -m slow --timeout 3600
+
+test-clients: install-test build/clients/installed ## clients that want environments of their own
+	@$(BIN)/python -m pytest -q -m clients
+
+test-arm: install-test ## the kernels under Arm emulation
+	@$(BIN)/python -m tests.kernels.arm
+
+bench: install-test ## one benchmark: make bench NAME=gateway
+	@test -n "$(NAME)" || { echo "which one? make bench NAME=$$(ls bench | sed -n 's/\.py$$//p' | \
+	  grep -v -e harness -e bare -e __init__ | paste -sd'|')" >&2; exit 1; }
+	@PEERS=$(PEERS) $(BIN)/python -m bench.$(NAME) --json bench/results/$(NAME).json
+
+peers: ## the peers that benchmarks compare with, outside the tree
+	@PYTHON=$(PYTHON) bench/peers.sh $(PEERS)
 
 install: $(VENV)/installed ## everything that `serve` needs
 install-test: $(VENV)/installed-test ## and what `test` and `check` need
-clients: $(VENV)/installed-clients
 
 $(VENV)/torch:
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || { \
@@ -65,9 +78,13 @@ $(VENV)/installed-test: $(VENV)/installed
 	@$(PIP) install -q -e ".[dev]"
 	@touch $@
 
-$(VENV)/installed-clients: $(VENV)/installed
-	@echo "installing the clients that the tests speak with"
-	@$(PIP) install -q -e ".[dev,clients]"
+build/clients/installed:
+	@echo "installing litellm, langchain-openai, and openai for Node"
+	@$(PYTHON) -m venv build/clients
+	@build/clients/bin/pip install -q litellm langchain-openai
+	@command -v npm >/dev/null || { echo "npm is missing: apt-get install npm" >&2; exit 1; }
+	@cd build/clients && npm install --silent --no-fund --no-audit openai
+	@cp tests/clients/outside/openai_client.mjs build/clients/
 	@touch $@
 
 # mypy does not see through an editable install: it reads the folders under their installed names.

@@ -52,7 +52,7 @@ def measure(quick: bool) -> Results:
         config = render(load(server.file))
         config["http_options"]["port"] = int(server.url.rpartition(":")[2])
         config["applications"].append(BARE)
-        server.rest().deploy(config)
+        server.rest.deploy(config)
         server.await_running("bare")
         return _compare(server.url, rounds=3 if quick else 7, seconds=4.0 if quick else 8.0)
     finally:

@@ -76,7 +76,7 @@ def test_the_gateway_dies(own_server: Server) -> None:
 def test_serves_controller_dies(own_server: Server) -> None:
     server = own_server
     before = server.pids()
-    controller = server.rest().details()["controller_info"]["pid"]
+    controller = server.rest.details()["controller_info"]["pid"]
     with traffic(server.url, ["beta"], count=20, prompt="x" * 100) as running:
         time.sleep(1)
         kill(controller)
@@ -118,7 +118,7 @@ def _serves(server: Server) -> bool:
 
 def _controller(server: Server) -> int | None:
     try:
-        found: int = server.rest().details()["controller_info"]["pid"]
+        found: int = server.rest.details()["controller_info"]["pid"]
     except Exception:
         return None
     return found

@@ -58,14 +58,14 @@ def test_changes_break_no_stream_and_restart_no_other_process(own_server: Server
         with server.client() as client:
             assert client.get("/v1/models/added").status_code == 404
         # One is scaled 1 -> 3 -> 0 -> 1, by Serve's REST and by our command.
-        for scale in (server.rest().scale, None):
+        for scale in (server.rest.scale, None):
             for count in (3, 0, 1):
                 if scale is None:
                     scale_by_command(server, count)
                 else:
                     scale("tiny", count)
                 await_replicas(server, "tiny", count)
-                listed = server.rest().details()["applications"]["tiny"]["deployments"]["Expert"]
+                listed = server.rest.details()["applications"]["tiny"]["deployments"]["Expert"]
                 assert listed["target_num_replicas"] == count
     assert len(running.streams) > 50
     assert not running.failures
@@ -75,7 +75,7 @@ def test_changes_break_no_stream_and_restart_no_other_process(own_server: Server
 
 
 def test_an_expert_at_zero_is_refused_with_what_to_do(own_server: Server) -> None:
-    own_server.rest().scale("tiny", 0)
+    own_server.rest.scale("tiny", 0)
     await_replicas(own_server, "tiny", 0)
     body = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
     with own_server.client() as client:
@@ -85,5 +85,5 @@ def test_an_expert_at_zero_is_refused_with_what_to_do(own_server: Server) -> Non
             time.sleep(0.2)
         assert answer.json()["error"]["code"] == "expert_stopped"
         assert "capyra scale tiny 1" in answer.json()["error"]["message"]
-    own_server.rest().scale("tiny", 1)
+    own_server.rest.scale("tiny", 1)
     await_replicas(own_server, "tiny", 1)

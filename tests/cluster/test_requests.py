@@ -41,13 +41,13 @@ def test_a_stream_comes_token_by_token(server: Server) -> None:
     arrivals = []
     with (
         server.client() as client,
-        client.stream("POST", "/v1/chat/completions", json=chat("beta", stream=True)) as answer,
+        client.stream("POST", "/v1/chat/completions", json=chat("beta", "x" * 40, stream=True)) as answer,
     ):
         for line in answer.iter_lines():
             if '"content"' in line:
                 arrivals.append(time.monotonic())
-    assert len(arrivals) == 5
-    assert arrivals[-1] - arrivals[0] >= 0.09, "five tokens at 40 a second"
+    assert len(arrivals) > 10
+    assert arrivals[-1] - arrivals[0] > 0.5, "forty tokens at 40 a second"
 
 
 def test_the_models_show_their_state(server: Server) -> None:
@@ -138,7 +138,7 @@ def test_leaving_cancels_the_work(server: Server) -> None:
 def test_commands_reach_the_server(server: Server) -> None:
     shown = server.capyra("ps", "--json")
     assert shown.returncode == 0, shown.stderr
-    assert {"alpha", "beta"} <= {row["name"] for row in json.loads(shown.stdout)}
+    assert {"alpha", "beta"} <= {row["expert"] for row in json.loads(shown.stdout)}
     answer = server.capyra("run", "alpha", "Good day")
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.strip() == "Good day"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+
+from tiny import native, slow_load, slow_steps, tiny_model
 
 from capyra.engine.base import Engine
 from capyra.engine.config import ExpertConfig
@@ -60,7 +63,7 @@ class Maker(ABC):
         """An engine, and the bytes that a load takes at least."""
         return None
 
-    def failing(self, folder: Path) -> tuple[Engine, Callable[[], None]] | None:
+    def failing(self, folder: Path) -> tuple[Engine, Callable[[], object]] | None:
         """An engine whose load fails, and what mends it."""
         return None
 
@@ -84,14 +87,36 @@ class EchoMaker(Maker):
         size = 32 * 2**20
         return self.build(folder, {"memory": size}), size
 
-    def failing(self, folder: Path) -> tuple[Engine, Callable[[], None]]:
+    def failing(self, folder: Path) -> tuple[Engine, Callable[[], object]]:
         return self.build(folder, {"fail_load": 1}), lambda: None
 
     def loading(self, folder: Path) -> Engine:
         return self.build(folder, {"load_seconds": "1h", "memory": "1MiB"})
 
 
-MAKERS: dict[str, Maker] = {maker.name: maker for maker in (EchoMaker(),)}
+class NativeMaker(Maker):
+    name = "native"
+    package = "capyra.engine.native"
+    slow: ClassVar[Mapping[str, Any]] = {"lag": 255}
+
+    def build(self, folder: Path, options: Mapping[str, Any], **config: Any) -> Engine:
+        steps = {"build": slow_steps} if options == self.slow else {}
+        return native(tiny_model(folder), options, **steps, **config)
+
+    def heavy(self, folder: Path) -> tuple[Engine, int]:
+        model = tiny_model(folder, vocab_size=40_000, hidden=128)
+        return native(model), 32 * 2**20
+
+    def failing(self, folder: Path) -> tuple[Engine, Callable[[], object]]:
+        weights = tiny_model(folder) / "model.safetensors"
+        away = weights.rename(folder / "away")
+        return native(folder), lambda: shutil.move(away, weights)
+
+    def loading(self, folder: Path) -> Engine:
+        return native(tiny_model(folder), build=slow_load)
+
+
+MAKERS: dict[str, Maker] = {maker.name: maker for maker in (EchoMaker(), NativeMaker())}
 
 
 @dataclass

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -33,6 +34,7 @@ class Server:
     def client(self, timeout_s: float = 30.0) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=timeout_s)
 
+    @cached_property
     def rest(self) -> ServeRest:
         return ServeRest(self.dashboard)
 
@@ -56,7 +58,7 @@ class Server:
     def pids(self) -> dict[str, list[int]]:
         """The process numbers of every running replica, as Serve's REST tells them."""
         found: dict[str, list[int]] = {}
-        for name, application in self.rest().details()["applications"].items():
+        for name, application in self.rest.details()["applications"].items():
             for deployment in application["deployments"].values():
                 found[name] = sorted(
                     replica["pid"]
@@ -67,12 +69,13 @@ class Server:
 
     def await_running(self, app: str) -> None:
         give_up = time.monotonic() + START_DEADLINE_S
-        while self.rest().details()["applications"].get(app, {}).get("status") != "RUNNING":
+        while self.rest.details()["applications"].get(app, {}).get("status") != "RUNNING":
             assert time.monotonic() < give_up, f"{app} does not run"
             time.sleep(0.2)
 
     def stop(self) -> list[str]:
         """End it as Ctrl-C does; what it left behind, by command line."""
+        self.rest.close()
         below = descendants(self.process.pid)
         self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
