@@ -81,7 +81,6 @@ class Dialect(Protocol):
 class Terms:
     """How an answer is to be delivered."""
 
-    expert: str
     stream: bool
     seconds: float
     """That the request may take in all, counted from when it came."""
@@ -93,21 +92,20 @@ async def deliver(
 ) -> None:
     """Pass the answer on as it comes. Whatever ends this, also the client's leaving, ends the
     work behind `batches`."""
-    flow = Flow(exchange, heartbeat, dialect.failed) if terms.stream else None
-    last = b""
-    try:
-        async with within(exchange, terms.seconds), aclosing(batches):
-            if flow is None:
+    # The client has its last byte before the stream behind it is put away.
+    async with aclosing(batches):
+        if not terms.stream:
+            async with within(exchange, terms.seconds):
                 answer = await _collect(exchange, batches, terms)
-            else:
+            exchange.extra.append(_timing(exchange, answer.usage))
+            await exchange.reply(200, dialect.whole(answer), (JSON,))
+            return
+        flow = Flow(exchange, heartbeat, dialect.failed)
+        try:
+            async with within(exchange, terms.seconds):
                 last = await _stream(exchange, batches, dialect, flow)
-    finally:
-        if flow is not None:
+        finally:
             await flow.close()
-    if flow is None:
-        exchange.extra.append(_timing(exchange, answer.usage))
-        await exchange.reply(200, dialect.whole(answer), (JSON,))
-    else:
         await flow.end(last)
 
 

@@ -52,7 +52,7 @@ class Handlers:
             id_=exchange.id, model=view.name, created=int(self._now()), usage=body.wants_usage
         )
         batches = self._experts.generate(view.name, request, body.call(_trace(exchange)))
-        terms = Terms(view.name, bool(body.stream), seconds, request.n)
+        terms = Terms(bool(body.stream), seconds, request.n)
         await deliver(exchange, batches, dialect, terms, self._config.heartbeat)
 
     async def complete(self, exchange: Exchange) -> None:
@@ -76,7 +76,7 @@ class Handlers:
         call, n = body.call(_trace(exchange)), requests[0].n
         streams = [self._experts.generate(view.name, request, call) for request in requests]
         batches = streams[0] if len(streams) == 1 else merged(streams, n)
-        terms = Terms(view.name, bool(body.stream), seconds, n * len(requests))
+        terms = Terms(bool(body.stream), seconds, n * len(requests))
         await deliver(exchange, batches, dialect, terms, self._config.heartbeat)
 
     async def embed(self, exchange: Exchange) -> None:

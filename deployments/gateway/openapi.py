@@ -146,11 +146,23 @@ def _content(operation: Operation) -> dict[str, Any]:
         return {operation.reply: {"schema": {"type": kind}}}
     content: dict[str, Any] = {"application/json": {"schema": _ref(operation.reply)}}
     if operation.event is not None:
-        content["text/event-stream"] = {
-            "schema": {"type": "string"},
-            "x-event": _ref(operation.event),
-        }
+        content["text/event-stream"] = {"schema": _event(operation.event)}
     return content
+
+
+def _event(shape: type[BaseModel]) -> dict[str, Any]:
+    """One event of a stream: 3.1 has no words for a sequence of them."""
+    piece = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"anyOf": [_ref(shape), _ref(replies.ErrorBody)]},
+    }
+    return {
+        "type": "object",
+        "description": "Each event; the last one is [DONE], or holds an error",
+        "properties": {"data": {"anyOf": [{"const": "[DONE]"}, piece]}},
+        "required": ["data"],
+    }
 
 
 def _error(status: int) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Reader:
     async def _bytes(self, exchange: Exchange) -> bytes:
         declared = exchange.header(b"content-length")
         if declared is not None and declared.isdigit():
-            self._hold(exchange, int(declared))
+            self._check_length(int(declared))
         try:
             async with asyncio.timeout(self._limits.timeout):
                 return await self._receive(exchange)
@@ -74,12 +74,18 @@ class Reader:
             if part:
                 parts.append(part)
 
-    def _hold(self, exchange: Exchange, size: int) -> None:
-        """Count this many bytes for the request in all, or refuse it."""
+    def _check_length(self, size: int) -> None:
         if size > self._limits.max:
             raise TooLarge(
                 f"the body is longer than {self._limits.max} bytes, the most that is taken here"
             )
+
+    def _hold(self, exchange: Exchange, size: int) -> None:
+        """Count this many bytes for the request in all, or refuse it.
+
+        Only what came counts: a client that promises much would shut the others out.
+        """
+        self._check_length(size)
         if self.held.bytes + size - exchange.held > self._limits.memory:
             raise QueueFull("too many large requests are being read: try again shortly")
         self.held.bytes += size - exchange.held
