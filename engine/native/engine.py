@@ -47,6 +47,8 @@ from capyra.engine.types import (
     Rendered,
     Sampling,
     Score,
+    TextPrompt,
+    TokenPrompt,
     Usage,
 )
 
@@ -119,7 +121,7 @@ class NativeEngine(Engine):
         return self._language.tokenizer.encode(text, special=special)
 
     def detokenize(self, token_ids: Sequence[int]) -> str:
-        return self._language.tokenizer.decode(token_ids)
+        return self._language.tokenizer.decode(token_ids, control=False)
 
     # --- loading and unloading --------------------------------------------------------------
 
@@ -214,12 +216,12 @@ class NativeEngine(Engine):
             return Embeddings((), 0)
         ticket = self._take_ticket(request.id)
         try:
-            inputs = [await self._read(item) for item in request.inputs]
-            for item in inputs:
-                self._fits(len(item.tokens), 0)
+            inputs = [await self._read_input(item) for item in request.inputs]
+            for tokens in inputs:
+                self._fits(len(tokens), 0)
             work = Embedding(
                 request.id,
-                [item.tokens for item in inputs],
+                inputs,
                 self._outlet(),
                 time.monotonic,
                 pooling=request.pooling or "mean",
@@ -339,6 +341,13 @@ class NativeEngine(Engine):
         return await loop.run_in_executor(
             self._prepare, lambda: self._language.read(prompt, answer=answer)
         )
+
+    async def _read_input(self, item: TextPrompt | TokenPrompt) -> Sequence[int]:
+        ends = self._language.tokenizer.ends
+        if ends and item in (TextPrompt(""), TokenPrompt(())):
+            # A text of nothing has a vector too: that of a text which ends at once.
+            return [min(ends)]
+        return (await self._read(item)).tokens
 
     def _submit(self, ticket: _Ticket, work: Work) -> Reader:
         """What comes of the work."""

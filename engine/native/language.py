@@ -37,8 +37,8 @@ class Language:
         self._span = spec.vision.tokens if spec.vision is not None else 0
 
     def render(self, prompt: Prompt) -> Rendered:
-        prepared = self._prepare(prompt, answer=True)
-        return Rendered(tuple(prepared.token_ids), prepared.text)
+        read = self.read(prompt)
+        return Rendered(tuple(read.tokens), read.text)
 
     def read(self, prompt: Prompt, *, answer: bool = True) -> Read:
         """The prompt, ready to be computed. Decodes images, so it may take long."""
@@ -68,6 +68,8 @@ class Language:
         return prompt.text if isinstance(prompt, TextPrompt) else read.text
 
     def _prepare(self, prompt: Prompt, *, answer: bool) -> Prepared:
+        if isinstance(prompt, ChatPrompt) and not prompt.messages:
+            raise InvalidValue("the conversation has no messages", param="messages")
         prepared = self._prompts.prepare(prompt, answer=answer)
         if not prepared.token_ids:
             param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"

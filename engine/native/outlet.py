@@ -58,7 +58,7 @@ class Reader:
     """The asyncio end: iterates over everything in order, then ends, or raises the error."""
 
     def __init__(self, lag: int) -> None:
-        self.taken: Callable[[int], None] = lambda count: None
+        self.taken: Callable[[int], None] = lambda _: None
         """Told, from time to time, how much was taken."""
         self._share = max(1, lag // 4)
         self._count = 0

@@ -74,10 +74,11 @@ class ModelTokenizer:
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=begin).ids
         return ids
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of these tokens, names of control tokens too. Bytes that are no UTF-8 become
-        U+FFFD."""
-        text = b"".join(self.name(token) for token in token_ids).decode(errors="replace")
+    def decode(self, token_ids: Sequence[int], *, control: bool = True) -> str:
+        """The text of these tokens; with `control`, names of control tokens too. Bytes that are
+        no UTF-8 become U+FFFD."""
+        told = self.name if control else self.data
+        text = b"".join(map(told, token_ids)).decode(errors="replace")
         first = token_ids[0] if token_ids else None
         if self._strips and first not in self._added and text.startswith(" "):
             return text[1:]

@@ -47,12 +47,16 @@ async def test_each_token_has_its_own(engine: Engine, alternatives: int, wanted:
                 assert each.token_id == each.top[0][1], "greedy takes the likeliest"
 
 
-async def test_they_are_the_models_own(engine: Engine, alternatives: int) -> None:
+async def test_they_are_the_models_own(
+    engine: Engine, alternatives: int, maker: Maker
+) -> None:
     """Neither temperature nor bias changes them."""
     greedy = await ask(engine, request(logprobs=1, max_tokens=1))
     forced = Sampling(temperature=1.7, logit_bias={greedy.tokens[0]: 100})
     answers = await ask(engine, request(logprobs=1, max_tokens=1, sampling=forced))
-    assert answers.answers[0].logprobs == greedy.answers[0].logprobs
+    (found,), (expected,) = answers.answers[0].logprobs, greedy.answers[0].logprobs
+    assert (found.token, found.token_id) == (expected.token, expected.token_id)
+    assert found.logprob == pytest.approx(expected.logprob, abs=maker.tolerance)
 
 
 async def test_prompt_tokens_have_theirs(engine: Engine, alternatives: int) -> None:
