@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from capyra.engine.toolcalls.base import CallPiece, Piece
 from capyra.engine.toolcalls.reader import Broken, CallReader, Steps
 
+_SLICE = 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Syntax:
@@ -40,7 +42,7 @@ class MarkedParser:
         self._stands = False
         self._held = ""
         """The end of the text, when it may become a mark."""
-        self._space = ""
+        self._space: list[str] = []
         """Spaces at the beginning or after a call: text only if text follows."""
         self._said = False
         self._calls = 0
@@ -51,8 +53,11 @@ class MarkedParser:
         """Of the call that stands: what is not among the pieces yet."""
 
     def push(self, text: str) -> list[Piece]:
-        while text:
-            text = self._scan(text) if self._block is None else self._read(self._block, text)
+        # In slices, so that what is left over is never copied at length.
+        for start in range(0, len(text), _SLICE):
+            rest = text[start : start + _SLICE]
+            while rest:
+                rest = self._scan(rest) if self._block is None else self._read(self._block, rest)
         return self._take()
 
     def finish(self) -> list[Piece]:
@@ -64,8 +69,8 @@ class MarkedParser:
             self._block = None
         self._say(left)
         if self._space and not self._calls:
-            self._pieces.append(self._space)
-        self._raw, self._held, self._space = [], "", ""
+            self._pieces.append("".join(self._space))
+        self._raw, self._held, self._space = [], "", []
         return self._take()
 
     def _scan(self, text: str) -> str:
@@ -139,15 +144,15 @@ class MarkedParser:
         if not text:
             return
         if not self._said and text.isspace():
-            self._space += text
+            self._space.append(text)
             return
         self._flush()
-        self._pieces.append(self._space + text)
-        self._space, self._said = "", True
+        self._pieces.append("".join([*self._space, text]))
+        self._space, self._said = [], True
 
     def _start(self, name: str) -> None:
         self._flush()
-        self._space, self._said, self._stands = "", False, True
+        self._space, self._said, self._stands = [], False, True
         self._name = name
         self._calls += 1
 
@@ -172,6 +177,8 @@ class MarkedParser:
 
 def _overlap(text: str, mark: str) -> int:
     """How many characters at the end of the text may begin this mark."""
+    if mark[0] not in text:
+        return 0
     for size in range(min(len(text), len(mark) - 1), 0, -1):
         if text.endswith(mark[:size]):
             return size
