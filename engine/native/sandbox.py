@@ -23,7 +23,7 @@ from capyra.engine.errors import InvalidValue, ModelError
 
 Clock = Callable[[], datetime]
 
-MOST_PASSES = 500_000
+MOST_PASSES = 100_000
 """Passes through loops in one rendering; a conversation of a thousand messages takes thousands."""
 MOST_TEXT = 2**24
 """Characters of any string that a template makes."""

@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from capyra.engine.native.batch import StepBatch
+from capyra.engine.native.model.decoder import dense_forward
+from capyra.engine.native.model.layout import arrange
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 TOLERANCE = 1e-4
@@ -146,8 +150,6 @@ def test_several_guessed_tokens_are_verified_as_if_one_by_one(
     pair: Any, table: Any, prompt: Any
 ) -> None:
     """A decode run of several tokens sees what its last token would have seen."""
-    from capyra.engine.native.batch import StepBatch
-
     tokens = prompt(58)
     serving = table(pair.ours)
     served = serving.add(tokens)
@@ -157,3 +159,15 @@ def test_several_guessed_tokens_are_verified_as_if_one_by_one(
     logits = pair.ours.logits(pair.ours.forward(batch, serving.pool))
     expected = pair.reference_logits(tokens)[54:]
     torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=0)
+
+
+def test_training_computes_the_same(pair: Any, prompt: Any) -> None:
+    rows = [prompt(110), prompt(45) + [0] * 65]
+    weights = arrange(pair.ours.spec, pair.ours.weights.tensors)
+    with torch.no_grad():
+        logits = dense_forward(pair.ours.spec, weights, torch.tensor(rows))
+    expected = pair.reference_logits(rows[0])
+    torch.testing.assert_close(logits[0], expected, atol=TOLERANCE, rtol=0)
+    if pair.ours.long_after is None:
+        expected = pair.reference_logits(rows[1][:45])
+        torch.testing.assert_close(logits[1, :45], expected, atol=TOLERANCE, rtol=0)

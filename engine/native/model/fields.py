@@ -85,13 +85,13 @@ class Fields:
             raise self.wrong(name, " or ".join(sorted(choices)))
         return choices[value]
 
-    def numbers(self, name: str, count: int) -> list[float]:
+    def numbers(self, name: str, count: int, *, zero: bool = False) -> list[float]:
         value = self._value(name, None)
         valid = isinstance(value, Sequence) and all(
-            isinstance(item, int | float) and item > 0 for item in value
+            isinstance(item, int | float) and (item > 0 or (zero and item == 0)) for item in value
         )
         if not valid or len(value) != count:
-            raise self.wrong(name, f"{count} positive numbers")
+            raise self.wrong(name, f"{count} {'non-negative' if zero else 'positive'} numbers")
         return [float(item) for item in value]
 
     def strings(self, name: str, count: int) -> list[str]:

@@ -51,7 +51,7 @@ class ImageReader:
         return cls(
             side=vision.image_size,
             rescale=fields.number("rescale_factor", 1 / 255),
-            mean=tuple(fields.numbers("image_mean", 3)),
+            mean=tuple(fields.numbers("image_mean", 3, zero=True)),
             deviation=tuple(fields.numbers("image_std", 3)),
         )
 
