@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
@@ -26,6 +26,7 @@ from capyra.engine.errors import (
 )
 from capyra.engine.types import (
     Accepted,
+    Done,
     Embeddings,
     EmbedRequest,
     Failed,
@@ -92,9 +93,10 @@ class ServeExperts:
         told = _Told()
         for left in reversed(range(TRIES)):
             try:
-                async for batch in self._attempt(expert, request, call):
-                    if news := told.news(batch):
-                        yield news
+                async with aclosing(self._attempt(expert, request, call)) as batches:
+                    async for batch in batches:
+                        if news := told.news(batch):
+                            yield news
             except ExpertLost:
                 if told.tokens or not left:
                     raise
@@ -105,16 +107,20 @@ class ServeExperts:
     async def _attempt(
         self, expert: str, request: GenerateRequest, call: Call
     ) -> AsyncGenerator[Sequence[StreamItem]]:
-        response = self._handle(expert).options(stream=True).generate.remote(request, call)
+        handle = self._handle(expert).options(stream=True)
+        response: Any = handle.generate.remote(request, call)
+        ended = False
         try:
             with _mapped(expert):
                 async for batch in response:
                     last = batch[-1]
                     if isinstance(last, Failed) and last.failure.code == ExpertLost.code:
                         raise last.failure.error()
+                    ended = isinstance(last, Done | Failed)
                     yield batch
         finally:
-            response.cancel()
+            if not ended:
+                response.cancel()
 
     async def embed(self, expert: str, request: EmbedRequest, call: Call) -> Embeddings:
         found: Embeddings = await self._ask(expert, "embed", request, call)
@@ -129,7 +135,7 @@ class ServeExperts:
         return found
 
     async def _ask(self, expert: str, method: str, *arguments: object) -> Any:
-        response = getattr(self._handle(expert), method).remote(*arguments)
+        response: Any = getattr(self._handle(expert), method).remote(*arguments)
         try:
             with _mapped(expert):
                 answer = await response

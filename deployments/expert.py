@@ -20,6 +20,7 @@ from capyra.deployments.host import Host
 from capyra.deployments.memory import resident_bytes
 from capyra.deployments.names import CONTROL_APP, CONTROL_DEPLOYMENT, EXPERT_DEPLOYMENT
 from capyra.deployments.reports import REPORT_INTERVAL_S, Report
+from capyra.deployments.serve_state import open_handle
 from capyra.engine.base import Engine
 from capyra.engine.config import ExpertConfig
 from capyra.engine.errors import CapyraError, Failure
@@ -87,7 +88,7 @@ class Expert:
 
     async def _keep_reporting(self) -> None:
         """Tell Control how things are: when they change, and every second."""
-        control = serve.get_deployment_handle(CONTROL_DEPLOYMENT, app_name=CONTROL_APP)
+        control = open_handle(CONTROL_DEPLOYMENT, CONTROL_APP)
         while True:
             self._host.changed.clear()
             try:

@@ -18,8 +18,8 @@ from capyra.deployments.names import (
     EXPERT_DEPLOYMENT,
     GATEWAY_DEPLOYMENT,
 )
+from capyra.deployments.serve_state import open_handle
 from capyra.engine.config import ExpertConfig
-
 
 REQUEST_ID = b"x-request-id"
 
@@ -38,8 +38,8 @@ class Gateway:
 
     def __init__(self) -> None:
         self._experts = ServeExperts(
-            handle=lambda name: serve.get_deployment_handle(EXPERT_DEPLOYMENT, app_name=name),
-            control=serve.get_deployment_handle(CONTROL_DEPLOYMENT, app_name=CONTROL_APP),
+            handle=lambda name: open_handle(EXPERT_DEPLOYMENT, name),
+            control=open_handle(CONTROL_DEPLOYMENT, CONTROL_APP),
         )
         self._meters = PrometheusMeters()
         self._app: ASGIApp = build(self._experts, ServerConfig(), self._meters)

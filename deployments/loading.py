@@ -102,10 +102,14 @@ class Loader:
 
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()
+
+        def show(progress: Progress) -> None:
+            loop.call_soon_threadsafe(self._show, progress)
+
         try:
             if self._leaving is not None:
                 await asyncio.shield(self._leaving)
-            await self._engine.load(lambda step: loop.call_soon_threadsafe(self._show, step))
+            await self._engine.load(show)
         except CapyraError as error:
             self._fail(error.message)
         except Exception:

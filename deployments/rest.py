@@ -13,6 +13,8 @@ from capyra.deployments.names import EXPERT_DEPLOYMENT
 from capyra.engine.errors import CapyraError, ConfigError, UnknownExpert
 
 APPLICATIONS = "/api/serve/applications/"
+DEPLOY_DEADLINE_S = 120.0
+"""The first deployment on a cluster starts Serve itself, and a busy machine takes its time."""
 
 
 class ServeRest:
@@ -26,7 +28,7 @@ class ServeRest:
 
     def deploy(self, config: dict[str, Any]) -> None:
         """Make Serve run this config; returns when it is accepted, not when it runs."""
-        answer = self._call("PUT", APPLICATIONS, json=config)
+        answer = self._call("PUT", APPLICATIONS, json=config, timeout=DEPLOY_DEADLINE_S)
         if answer.status_code == 400:
             raise ConfigError(f"Serve refused the config: {_first_line(answer.text)}")
         self._expect_ok(answer)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +169,7 @@ def _start_ray(directory: Path, options: Options) -> str:
         dashboard_port=options.dashboard_port,
         object_store_memory=256 * 2**20,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         _temp_dir=str(directory / "ray"),
     )
     return f"http://{context.dashboard_url}"
@@ -244,11 +245,11 @@ def _check_alive() -> None:
 
 def _stop_all(port: int, directory: Path) -> None:
     import ray
+    import ray.serve
 
     if ray.is_initialized():
-        from ray import serve
-
-        serve.shutdown()
+        shut_serve: Callable[[], None] = ray.serve.shutdown
+        shut_serve()
         ray.shutdown()
     end(descendants(os.getpid()), STOP_GRACE_S)
     end(mentioning(directory), STOP_GRACE_S)
