@@ -45,7 +45,7 @@ void rms_norm(void *y, const void *x, void *residual, const void *weight, int64_
             const float mean = square / static_cast<float>(size);
             const float scale = 1.0f / __builtin_sqrtf(mean + eps);
             const T *from = sum ? sum : in;
-            each_vector(0, size, [&](int64_t i, auto part) __attribute__((always_inline)) {
+            each_vector(0, size, [=](int64_t i, auto part) __attribute__((always_inline)) {
                 store(out + i, load(from + i, part) * scale * (load(w + i, part) + shift), part);
             });
         }
