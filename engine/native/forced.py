@@ -36,6 +36,9 @@ _SHAPES = {
     ),
 }
 
+_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""As all families write their calls."""
+
 
 def forced_calls(
     style: str, tools: Sequence[Tool], choice: ToolChoice, control: Mapping[str, int]
@@ -73,7 +76,8 @@ def _call_schema(shape: _Shape, tools: Sequence[Tool]) -> dict[str, Any]:
         }
         for tool in tools
     ]
-    return calls[0] if len(calls) == 1 else {"anyOf": calls}
+    schema: dict[str, Any] = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return schema | {"x-guidance": _SPACING}
 
 
 def _mark(mark: str, control: Mapping[str, int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from capyra.engine.errors import ConfigError
@@ -19,26 +20,30 @@ def size_blocks(
     memory: int | None = None,
     blocks: int | None = None,
 ) -> list[Group]:
-    """Enough for one full context and a block for each running sequence to write on; with
-    `memory` (bytes) or `blocks` (of the largest group) more or less, in the same proportions.
+    """Enough for one full context and a block for each running sequence to write on; or as many
+    `blocks`; or what fits into `memory` (bytes).
 
-    A sliding group needs a window for each running sequence, but never more than all tokens.
+    That is for full attention. A sliding group gets fewer: a window for each running sequence,
+    or a quarter, which keeps the ends of many cached prefixes.
     """
-    whole = blocks_for(context) + running
-    windows = Cache([Group(whole, group.window) for group in groups], chunk=chunk)
-    wanted = [
-        min(whole, running * windows.demand(number, context) + running)
-        for number in range(len(groups))
-    ]
-    scale = 1.0
-    if blocks is not None:
-        scale = blocks / max(wanted)
-    elif memory is not None:
-        pairs = zip(groups, wanted, strict=True)
-        scale = memory / sum(group.block_bytes * count for group, count in pairs)
-    counts = [round(count * scale - 0.5 + 1e-9) for count in wanted]
-    if min(counts) < 2:
-        raise ConfigError(
-            "the K/V cache is too small for a single block of each kind: raise `kv.memory`"
-        )
-    return [Group(count, group.window) for group, count in zip(groups, counts, strict=True)]
+    windows = Cache([Group(1, group.window) for group in groups], chunk=chunk)
+    demands = [windows.demand(number, context) + 1 for number in range(len(groups))]
+
+    def counts(whole: int) -> list[int]:
+        return [
+            whole if group.window is None else min(whole, max(running * demand, whole // 4))
+            for group, demand in zip(groups, demands, strict=True)
+        ]
+
+    def size(whole: int) -> int:
+        pairs = zip(groups, counts(whole), strict=True)
+        return sum(group.block_bytes * count for group, count in pairs)
+
+    whole = blocks or blocks_for(context) + running
+    if blocks is None and memory is not None:
+        # `size` grows with its argument, and by at least one block's bytes for four of it.
+        most = 4 * memory // min(group.block_bytes for group in groups)
+        whole = bisect_right(range(most + 1), memory, key=size) - 1
+    if whole < 2:
+        raise ConfigError("the K/V cache holds less than two blocks; raise `kv.memory`")
+    return [Group(count, group.window) for group, count in zip(groups, counts(whole), strict=True)]

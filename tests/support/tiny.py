@@ -137,5 +137,7 @@ def slow_load(
 def native(
     folder: Path, options: Mapping[str, Any] | None = None, build: Builder = build, **config: Any
 ) -> NativeEngine:
+    # Threads only get into each other's way on so little work.
+    config = {"resources": {"threads": 1}, **config}
     settings = ExpertConfig(engine="native", options=dict(options or {}), **config)
     return NativeEngine(EngineSpec("tiny", settings, folder), build)
