@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from serving import Server
 from traffic import traffic
 

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-NETWORK = "198.18.77"  # from the block for tests between networks: nobody's own
+NETWORK = f"198.18.{os.getpid() % 256}"  # of the block for tests between networks: nobody's own
 HOME = "/srv"  # of a node; the repository itself may be anywhere but there and in /tmp
 MODEL = "phi4_fast"
 DEADLINE_S = 300.0
@@ -86,7 +86,7 @@ class Machine:
 
     def __init__(self, name: str, address: str, bridge: str, directory: Path, key: Path) -> None:
         self.address = address
-        self._key = key
+        self.key = key
         self._log = directory / "sshd.log"
         ssh = directory / "home" / ".sshd"
         for folder in (directory / "tmp", ssh):
@@ -121,7 +121,7 @@ class Machine:
     def shell(self, command: str) -> str:
         """What a login shell there says, as Ray's own commands get one."""
         options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
-        target = [*options, "-o", "LogLevel=ERROR", "-i", str(self._key), f"root@{self.address}"]
+        target = [*options, "-o", "LogLevel=ERROR", "-i", str(self.key), f"root@{self.address}"]
         return run("ssh", *target, f". ~/.bashrc; {command}")
 
     def get(self, url: str, *more: str) -> int:
@@ -231,7 +231,7 @@ def cluster(
 ) -> Iterator[Launcher]:
     head, worker = machines
     directory = tmp_path_factory.mktemp("operator")
-    launcher = Launcher(directory, head.address, worker.address, head._key)
+    launcher = Launcher(directory, head.address, worker.address, head.key)
     launcher.up()
     yield launcher
     for left in Path("/tmp/ray").glob(f"cluster-{launcher.name}.*"):
@@ -244,10 +244,8 @@ def hosts(machine: Machine) -> bool:
 
 def ask(machine: Machine) -> dict[str, Any]:
     body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "one two"}]})
-    said = machine.shell(
-        "curl -s -m 60 http://127.0.0.1:8082/v1/chat/completions -H 'content-type: application/json' "
-        f"-d '{body}'"
-    )
+    curl = "curl -s -m 60 -H 'content-type: application/json'"
+    said = machine.shell(f"{curl} http://127.0.0.1:8082/v1/chat/completions -d '{body}'")
     found: dict[str, Any] = json.loads(said)
     return found
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from serving import Server
 
 pytestmark = pytest.mark.cluster
@@ -41,7 +42,9 @@ def test_a_stream_comes_token_by_token(server: Server) -> None:
     arrivals = []
     with (
         server.client() as client,
-        client.stream("POST", "/v1/chat/completions", json=chat("beta", "x" * 40, stream=True)) as answer,
+        client.stream(
+            "POST", "/v1/chat/completions", json=chat("beta", "x" * 40, stream=True)
+        ) as answer,
     ):
         for line in answer.iter_lines():
             if '"content"' in line:

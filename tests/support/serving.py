@@ -15,10 +15,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from capyra.deployments.processes import command_of, descendants, free_ports, mentioning
 from capyra.deployments.rest import ServeRest
 
 START_DEADLINE_S = 150.0
+
 
 @dataclass
 class Server:

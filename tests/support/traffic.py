@@ -43,13 +43,21 @@ async def stream(client: httpx.AsyncClient, expert: str, prompt: str) -> Stream:
         async with client.stream("POST", "/v1/chat/completions", json=body) as response:
             seen.status = response.status_code
             if response.status_code != 200:
-                seen.error = json.loads(await response.aread())["error"]["code"]
+                seen.error = _code(await response.aread())
                 return seen
             async for line in response.aiter_lines():
                 _read(seen, line)
     except httpx.HTTPError as error:
         seen.broken = repr(error)
     return seen
+
+
+def _code(body: bytes) -> str:
+    try:
+        found: str = json.loads(body)["error"]["code"]
+    except (ValueError, KeyError, TypeError):
+        return f"not ours: {body[:80]!r}"
+    return found
 
 
 def _read(seen: Stream, line: str) -> None:
