@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 from openai import OpenAI
+
 from serving import Server
 
 pytestmark = pytest.mark.cluster

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from serving import Server
 
 HERE = Path(__file__).parent
