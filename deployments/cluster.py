@@ -70,13 +70,17 @@ class ServeExperts:
         """Follow Control's snapshots, for ever."""
         while True:
             try:
-                self._snapshot = await self._control.snapshot.remote(self._snapshot.version)
-                self._renew()
+                await self.watch_once()
             except (RayError, RayServeException):
                 # Control restarts: the last snapshot serves until the next one tells news.
                 logger.warning("Control did not answer; trying again")
                 self._snapshot = Snapshot(-1, self._snapshot.experts)
                 await asyncio.sleep(0.5)
+
+    async def watch_once(self) -> None:
+        """Wait for news from Control, as long as it lets us."""
+        self._snapshot = await self._control.snapshot.remote(self._snapshot.version)
+        self._renew()
 
     def _renew(self) -> None:
         told = self._snapshot.experts

@@ -20,10 +20,15 @@ DEPLOY_DEADLINE_S = 120.0
 class ServeRest:
     """A client of one dashboard; every failure is one sentence of the one tree."""
 
-    def __init__(self, address: str, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, address: str, timeout_s: float = 30.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self.address = address.rstrip("/")
         self._http = httpx.Client(
-            base_url=self.address, timeout=timeout_s, headers=ray_token.headers(os.environ)
+            base_url=self.address,
+            timeout=timeout_s,
+            headers=ray_token.headers(os.environ),
+            transport=transport,
         )
 
     def deploy(self, config: dict[str, Any]) -> None:

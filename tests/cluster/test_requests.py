@@ -39,16 +39,12 @@ def test_an_answer(server: Server) -> None:
 
 
 def test_a_stream_comes_token_by_token(server: Server) -> None:
-    arrivals = []
+    body = chat("beta", "x" * 40, stream=True)
     with (
         server.client() as client,
-        client.stream(
-            "POST", "/v1/chat/completions", json=chat("beta", "x" * 40, stream=True)
-        ) as answer,
+        client.stream("POST", "/v1/chat/completions", json=body) as answer,
     ):
-        for line in answer.iter_lines():
-            if '"content"' in line:
-                arrivals.append(time.monotonic())
+        arrivals = [time.monotonic() for line in answer.iter_lines() if '"content"' in line]
     assert len(arrivals) > 10
     assert arrivals[-1] - arrivals[0] > 0.5, "forty tokens at 40 a second"
 

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+
 from capyra.deployments.experts import Call
 from capyra.deployments.host import Host
 from capyra.engine.base import Engine
