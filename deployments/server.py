@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import httpx
 
@@ -22,6 +21,7 @@ from capyra.deployments.environment import local_environment
 from capyra.deployments.experts_file import ExpertsFile, load
 from capyra.deployments.processes import (
     adopt_orphans,
+    alive,
     command_of,
     descendants,
     end,
@@ -31,8 +31,8 @@ from capyra.deployments.processes import (
 )
 from capyra.deployments.reporter import Reporter
 from capyra.deployments.rest import ServeRest
+from capyra.deployments.rollout import roll_out
 from capyra.deployments.rundir import Running
-from capyra.deployments.serve_config import render
 from capyra.engine.errors import CapacityError, CapyraError, ConfigError
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -60,13 +60,16 @@ def serve(path: Path, options: Options, reporter: Reporter) -> None:
     adopt_orphans()
     clean(file.server.port)
     directory = rundir.base() / str(file.server.port)
-    with _stopping() as stop:
+    with _stopping() as pause:
         try:
-            running = _start(file, directory, options, reporter, stop)
-            if running is not None:
-                reporter.ready(running.url, _example(file, running.url))
-                while not stop.wait(1.0):
-                    _check_alive()
+            running = _start(file, directory, options, reporter, pause)
+            reporter.ready(running.url, _example(file, running.url))
+            core = _core_processes()
+            while all(alive(pid) for pid in core):
+                pause(1.0)
+            raise CapyraError(f"the Ray node ended; its logs are below {directory}/ray")
+        except _Stopped:
+            reporter.note("stopping, as asked")
         finally:
             reporter.stage("stopping")
             _stop_all(file.server.port, directory)
@@ -127,9 +130,8 @@ def _start(
     directory: Path,
     options: Options,
     reporter: Reporter,
-    stop: threading.Event,
-) -> Running | None:
-    """The running server, or None if it was stopped while it started."""
+    pause: Callable[[float], None],
+) -> Running:
     reporter.stage("starting Ray")
     dashboard = _start_ray(directory, options)
     reporter.done(f"dashboard at {dashboard}")
@@ -144,12 +146,10 @@ def _start(
     )
     running.save()
     reporter.stage("starting experts")
-    rest = ServeRest(dashboard)
-    rest.deploy(render(file))
-    ready = _await_applications(rest, reporter, stop) and _await_gateway(running.url, stop)
-    if ready:
-        reporter.done("all up")
-    return running if ready else None
+    roll_out(ServeRest(dashboard), file, reporter, START_DEADLINE_S, pause)
+    _await_gateway(running.url, pause)
+    reporter.done()
+    return running
 
 
 def _start_ray(directory: Path, options: Options) -> str:
@@ -175,38 +175,20 @@ def _start_ray(directory: Path, options: Options) -> str:
     return f"http://{context.dashboard_url}"
 
 
-def _await_applications(rest: ServeRest, reporter: Reporter, stop: threading.Event) -> bool:
-    give_up = time.monotonic() + START_DEADLINE_S
-    while not stop.wait(0.25):
-        applications: dict[str, Any] = rest.details()["applications"]
-        failed = {n: a["message"] for n, a in applications.items() if a["status"] in FAILED}
-        for name, message in failed.items():
-            raise CapyraError(f"application {name!r} did not start: {message}")
-        up = [name for name, a in applications.items() if a["status"] == "RUNNING"]
-        reporter.update(len(up) / max(1, len(applications)), ", ".join(up))
-        if applications and len(up) == len(applications):
-            return True
-        if time.monotonic() > give_up:
-            late = ", ".join(sorted(set(applications) - set(up))) or "all"
-            raise CapacityError(f"not up after {START_DEADLINE_S:.0f} s: {late}")
-    return False
-
-
-FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
-
-
-def _await_gateway(url: str, stop: threading.Event) -> bool:
+def _await_gateway(url: str, pause: Callable[[float], None]) -> None:
     give_up = time.monotonic() + START_DEADLINE_S
     with httpx.Client(base_url=url, timeout=5.0) as client:
-        while not stop.wait(0.1):
-            try:
-                if client.get("/health/ready").status_code == 200:
-                    return True
-            except httpx.HTTPError:
-                pass
+        while not _answers(client):
             if time.monotonic() > give_up:
                 raise CapacityError(f"the gateway at {url} does not answer")
-    return False
+            pause(0.1)
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health/ready").status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def _example(file: ExpertsFile, url: str) -> str:
@@ -220,27 +202,37 @@ def _example(file: ExpertsFile, url: str) -> str:
 # --- stopping -------------------------------------------------------------------------------
 
 
+class _Stopped(Exception):
+    """SIGINT or SIGTERM came."""
+
+
 @contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, instead of ending the process where it stands."""
+def _stopping() -> Iterator[Callable[[float], None]]:
+    """Waits that SIGINT and SIGTERM end with `_Stopped`, instead of ending the process where it
+    stands."""
     event = threading.Event()
 
     def on_signal(_: int, __: FrameType | None) -> None:
         event.set()
 
+    def pause(seconds: float) -> None:
+        if event.wait(seconds):
+            raise _Stopped
+
     before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield event
+        yield pause
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _check_alive() -> None:
-    import ray
-
-    if not ray.is_initialized():
-        raise CapacityError("the Ray node ended; its logs are in the run directory")
+def _core_processes() -> list[int]:
+    """Without these the node is gone, whatever else still runs."""
+    core = ("gcs_server", "raylet")
+    return [
+        pid for pid in descendants(os.getpid()) if Path(command_of(pid).split(" ")[0]).name in core
+    ]
 
 
 def _stop_all(port: int, directory: Path) -> None:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from capyra.deployments.cli import addresses
 from capyra.deployments.cli.addresses import AddressOption, JsonOption
 from capyra.deployments.cli.output import print_json, say
-from capyra.engine.errors import CapacityError, CapyraError, InvalidValue
-
-if TYPE_CHECKING:
-    from capyra.deployments.reporter import Reporter
-    from capyra.deployments.rest import ServeRest
+from capyra.engine.errors import InvalidValue
 
 DEFAULT_FILE = Path("experts/demo.yaml")
 FILE_HELP = "The experts file."
-FAILED_STATES = ("DEPLOY_FAILED", "UNHEALTHY")
 
 
 def serve(
@@ -98,43 +91,13 @@ def deploy(
     from capyra.deployments.cli.report import reporting
     from capyra.deployments.experts_file import load
     from capyra.deployments.rest import ServeRest
-    from capyra.deployments.serve_config import render
+    from capyra.deployments.rollout import roll_out
 
-    config = render(load(file))
+    found = load(file)
     rest = ServeRest(addresses.dashboard(address))
     with reporting() as reporter:
         reporter.stage("deploying")
-        rest.deploy(config)
-        names = [application["name"] for application in config["applications"]]
-        if wait:
-            await_running(rest, names, timeout, reporter)
+        names = roll_out(rest, found, reporter, timeout if wait else None)
         reporter.done(", ".join(names))
     if as_json:
         print_json({"applications": names, "running": wait})
-
-
-def await_running(
-    rest: ServeRest,
-    names: list[str],
-    timeout_s: float,
-    reporter: Reporter,
-    clock: Callable[[], float] = time.monotonic,
-    pause: Callable[[float], None] = time.sleep,
-) -> None:
-    """Return when each application runs and those that were removed are gone."""
-    give_up = clock() + timeout_s
-    while True:
-        told: dict[str, Any] = rest.details().get("applications", {})
-        for name, application in told.items():
-            if application["status"] in FAILED_STATES:
-                raise CapyraError(f"{name} did not start: {application['message']}")
-        late = [n for n in names if told.get(n, {}).get("status") != "RUNNING"]
-        leaving = [n for n in told if n not in names]
-        if not late and not leaving:
-            return
-        reporter.update(1 - len(late) / len(names), ", ".join(late + leaving))
-        if clock() > give_up:
-            raise CapacityError(
-                f"not done after {timeout_s:g} s: {', '.join(late + leaving)}; it goes on"
-            )
-        pause(0.25)

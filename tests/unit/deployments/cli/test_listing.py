@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from capyra.deployments.cli.listing import Row, await_replicas, replica_count
-from capyra.deployments.cli.serving import await_running
+from capyra.deployments.rollout import await_running
 from capyra.deployments.experts import ExpertView, ReplicaView, State
 from capyra.deployments.gateway.models import card
 from capyra.deployments.reporter import Quiet

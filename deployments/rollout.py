@@ -1,0 +1,67 @@
+"""Bringing an experts file to a cluster, and waiting until it stands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from capyra.deployments.experts_file import ExpertsFile
+from capyra.deployments.reporter import Reporter
+from capyra.deployments.rest import ServeRest
+from capyra.deployments.serve_config import render
+from capyra.engine.errors import CapacityError, CapyraError
+
+FAILED_STATES = ("DEPLOY_FAILED", "UNHEALTHY")
+PAUSE_S = 0.25
+
+
+def roll_out(
+    rest: ServeRest,
+    file: ExpertsFile,
+    reporter: Reporter,
+    timeout_s: float | None,
+    pause: Callable[[float], object] = time.sleep,
+) -> list[str]:
+    """Deploy, and wait until every application runs; without a timeout, return at once.
+
+    The names of the applications. `pause` may raise to give the waiting up.
+    """
+    config = render(file)
+    names = [application["name"] for application in config["applications"]]
+    before = rest.details().get("applications", {})
+    rest.deploy(config)
+    if timeout_s is not None:
+        await_running(rest, names, timeout_s, reporter, pause=pause)
+    for name, expert in file.experts.items():
+        # Serve's config knows no zero; a deploy later leaves a scaled number alone.
+        if expert.active and expert.replicas.initial == 0 and name not in before:
+            rest.scale(name, 0)
+    return names
+
+
+def await_running(
+    rest: ServeRest,
+    names: list[str],
+    timeout_s: float,
+    reporter: Reporter,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], object] = time.sleep,
+) -> None:
+    """Return when each application runs and those that were removed are gone."""
+    give_up = clock() + timeout_s
+    while True:
+        told: dict[str, Any] = rest.details().get("applications", {})
+        for name, application in told.items():
+            if application["status"] in FAILED_STATES:
+                raise CapyraError(f"{name} did not start: {application['message']}")
+        late = [n for n in names if told.get(n, {}).get("status") != "RUNNING"]
+        leaving = [n for n in told if n not in names]
+        if not late and not leaving:
+            return
+        reporter.update(1 - len(late) / len(names), ", ".join(late + leaving))
+        if clock() > give_up:
+            raise CapacityError(
+                f"not done after {timeout_s:g} s: {', '.join(late + leaving)}; it goes on"
+            )
+        pause(PAUSE_S)
