@@ -149,12 +149,13 @@ class NativeEngine(Engine):
         except asyncio.CancelledError:
             leave.set()
             await asyncio.wait([building])
-            if not building.exception():
-                del building
+            building.exception()
+            del building
             await loop.run_in_executor(self._prepare, give_back)
             raise
         self._machine = machine
         self._running = loop.run_in_executor(self._compute, machine.loop.run)
+        self._running.add_done_callback(self._park_if_broken)
         self._load_s += time.monotonic() - begin
 
     async def unload(self) -> None:
@@ -167,6 +168,20 @@ class NativeEngine(Engine):
         await asyncio.wait([running])
         del machine, running
         await asyncio.get_running_loop().run_in_executor(self._prepare, give_back)
+
+    def _park_if_broken(self, running: asyncio.Future[None]) -> None:
+        """The thread ended by an error: one of our invariants broke. Nothing goes on from there,
+        but a new load begins afresh."""
+        error = running.exception()
+        if error is None:
+            return
+        fault = EngineFault(f"the engine of {self._expert!r} broke and has parked: {error!r}")
+        fault.__cause__ = error
+        self._machine = self._running = None
+        for ticket in self._tickets.values():
+            if ticket.work is not None:
+                ticket.work.over = True
+                ticket.work.outlet.reader.receive([], over=True, error=fault)
 
     async def close(self) -> None:
         self._closed = True

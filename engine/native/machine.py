@@ -34,7 +34,9 @@ def build(
     tally: Tally,
     readers: asyncio.AbstractEventLoop,
     on_stage: OnStage,
+    *,
     decoder: type[Decoder] = Decoder,
+    scheduling: type[Scheduler] = Scheduler,
 ) -> Machine:
     """Bring the weights in; what `on_stage` raises ends it. Blocks for as long as that takes."""
     weights = load_weights(blueprint.directory, blueprint.spec, blueprint.dtype, on_stage)
@@ -50,5 +52,5 @@ def build(
         decode_threads=blueprint.decode_threads,
     )
     cache = Cache(blueprint.groups, chunk=blueprint.budget.tokens, reuse=blueprint.reuse)
-    scheduler = Scheduler(cache, blueprint.budget, span=blueprint.span)
+    scheduler = scheduling(cache, blueprint.budget, span=blueprint.span)
     return Machine(Loop(executor, scheduler, tally, readers), weights.nbytes, pool.nbytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from torch import Tensor
@@ -42,7 +43,7 @@ class Stepper:
 
     def begin(self, work: Work) -> None:
         self.works[work.name] = work
-        self._attempt(work, lambda: work.begin(self._scheduler))
+        self._attempt(work, partial(work.begin, self._scheduler))
 
     def fail(self, work: Work, error: CapyraError) -> None:
         """End it with an error. What a fault left in the K/V nobody may find."""
@@ -102,7 +103,7 @@ class Stepper:
         for output in result.outputs:
             work = self.works[output.chunk.sequence.request]
             if output.chunk.sequence.state is not State.FINISHED:
-                found = self._attempt(work, lambda work=work, one=output: self._read(work, one))
+                found = self._attempt(work, partial(self._read, work, output))
                 choices += [(work, choice) for choice in found or ()]
         choices = [(work, choice) for work, choice in choices if not work.over]
         if not choices:
@@ -113,7 +114,7 @@ class Stepper:
             if not work.over:
                 self._tally.completion_tokens += 1
                 chosen = Chosen(choice.answer, token, likelihood)
-                self._attempt(work, lambda work=work, one=chosen: work.chosen(one, self._scheduler))
+                self._attempt(work, partial(work.chosen, chosen, self._scheduler))
 
     def _read(self, work: Work, output: Output) -> list[Choice]:
         self._scheduler.computed(output.chunk)

@@ -122,7 +122,7 @@ class SlowDecoder(Decoder):
 def slow_steps(
     blueprint: Blueprint, tally: Tally, readers: asyncio.AbstractEventLoop, on_stage: OnStage
 ) -> Machine:
-    return build(blueprint, tally, readers, on_stage, SlowDecoder)
+    return build(blueprint, tally, readers, on_stage, decoder=SlowDecoder)
 
 
 def slow_load(

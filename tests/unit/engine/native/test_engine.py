@@ -22,6 +22,8 @@ from capyra.engine.native.engine import NativeEngine, create
 from capyra.engine.native.kv import KvPool
 from capyra.engine.native.machine import build
 from capyra.engine.native.model.decoder import Decoder
+from capyra.engine.native.plan import StepPlan
+from capyra.engine.native.scheduler import Scheduler
 from capyra.engine.registry import EngineSpec
 from capyra.engine.types import (
     ChatPrompt,
@@ -84,26 +86,40 @@ def greedy(prompts: list[TokenPrompt], tokens: int = 40, **fields: Any) -> list[
 async def test_how_it_is_computed_changes_no_greedy_answer(
     windows: tuple[int | None, ...], tmp_path: Path
 ) -> None:
-    """Alone and with room, in chunks, in batches, from cached prefixes, preempted and resumed."""
+    """Alone, in chunks, in batches, from cached prefixes."""
     folder = tiny_model(tmp_path / "model", windows=windows)
-    asked = greedy(texts(12))
+    asked = greedy(texts(8), tokens=24)
     async with running(folder, {"prefix_cache": False}) as plain:
         expected = [(await ask(plain, one)).tokens for one in asked]
     ways: list[dict[str, Any]] = [
         {"step": 1, "chunk": 1},
         {"step": 33, "chunk": 7, "decode_steps_between_admissions": 2},
-        {"blocks": 26, "step": 40, "chunk": 20},
-        {"blocks": 26, "step": 40, "chunk": 20, "prefix_cache": False},
+        {"step": 40, "chunk": 40, "prefix_cache": False},
     ]
     for options in ways:
         async with running(folder, options, queue={"running": 6}) as engine:
-            for _ in range(2):
-                answers = await all_at_once(engine, asked)
-                assert written(answers) == expected, options
-            moment = engine._tally.moment
-            assert (moment.preemptions > 0) == ("blocks" in options), options
-            if options.get("prefix_cache", True):
-                assert sum(one.usage.cached_tokens for one in answers) > 0
+            assert written(await all_at_once(engine, asked)) == expected, options
+            again = await all_at_once(engine, asked[-2:])
+            assert written(again) == expected[-2:], options
+            cached = sum(one.usage.cached_tokens for one in again)
+            assert (cached > 0) == options.get("prefix_cache", True)
+
+
+@pytest.mark.parametrize("windows", WINDOWS, ids=str)
+@pytest.mark.parametrize("prefix_cache", [True, False])
+async def test_preempted_answers_go_on_as_if_nothing_had_been(
+    windows: tuple[int | None, ...], prefix_cache: bool, tmp_path: Path
+) -> None:
+    folder = tiny_model(tmp_path / "model", windows=windows)
+    asked = greedy([TokenPrompt((place, *range(20))) for place in range(4)], tokens=100)
+    async with running(folder) as plain:
+        expected = written(await all_at_once(plain, asked))
+    blocks = 14 if None in windows else 5
+    options = {"blocks": blocks, "step": 8, "chunk": 8, "prefix_cache": prefix_cache}
+    async with running(folder, options, queue={"running": 4}) as engine:
+        assert written(await all_at_once(engine, asked)) == expected
+        assert engine._tally.moment.preemptions > 0
+        assert engine.stats().kv_used == 0
 
 
 async def test_n_answers_fork_and_are_each_what_they_would_be_alone(tmp_path: Path) -> None:
@@ -259,6 +275,26 @@ async def test_scores_under_pressure_are_the_same(tmp_path: Path) -> None:
             assert engine.stats().kv_used == 0
     for one, other in zip(*found, strict=True):
         assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-4)
+
+
+class Careless(Scheduler):
+    """Breaks an invariant as soon as it has something to do."""
+
+    def plan(self) -> StepPlan:
+        raise AssertionError("blocks were lost")
+
+
+async def test_a_broken_engine_parks_and_can_be_loaded_again(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "model")
+    async with running(folder, {}, partial(build, scheduling=Careless)) as engine:
+        with pytest.raises(EngineFault, match="blocks were lost"):
+            await ask(engine, request())
+        assert not engine.stats().loaded
+        assert engine.stats().running + engine.stats().waiting == 0
+        with pytest.raises(EngineFault):
+            await ask(engine, request())
+        await engine.load(lambda _: None)
+        assert engine.stats().loaded
 
 
 async def test_a_deadline_frees_what_was_held(tmp_path: Path) -> None:
