@@ -155,3 +155,9 @@ def test_the_token_travels_and_the_dashboard_stays_at_home(cluster: Config) -> N
     starts = [c for c in cluster["head_start_ray_commands"] if "ray start" in c]
     assert starts
     assert all("--dashboard-host=127.0.0.1" in command for command in starts)
+
+
+def test_ray_does_not_call_home(cluster: Config) -> None:
+    # `ray up` says so in the head's environment, over `node.env`, unless the command does.
+    (start,) = [c for c in cluster["head_start_ray_commands"] if "ray start" in c]
+    assert "--disable-usage-stats" in start
