@@ -232,10 +232,12 @@ def cluster(
     head, worker = machines
     directory = tmp_path_factory.mktemp("operator")
     launcher = Launcher(directory, head.address, worker.address, head.key)
-    launcher.up()
-    yield launcher
-    for left in Path("/tmp/ray").glob(f"cluster-{launcher.name}.*"):
-        left.unlink()
+    try:
+        launcher.up()
+        yield launcher
+    finally:
+        for left in Path("/tmp/ray").glob(f"cluster-{launcher.name}.*"):
+            left.unlink()
 
 
 def hosts(machine: Machine) -> bool:
