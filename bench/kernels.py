@@ -1,7 +1,8 @@
 """Each compiled kernel against torch, at the shapes of a 300 M model.
 
 A figure is how many times faster ours is, call by call through the functions that the engine
-calls. Rows are what a step holds: 1 and 16 for decode, 512 for prefill.
+calls. Rows are what a step holds: 1 and 16 for decode, 512 for prefill. `best_ratio` in the raw
+numbers compares each side's least disturbed slice, for machines that others use too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.harness import Results, alternate, run
-from capyra.kernels import compiled, fallback, isa
+from capyra.engine.native.model.ops import TORCH
+from capyra.kernels import compiled, isa
 
 HIDDEN, INNER, HEADS, HEAD = 1024, 2816, 16, 64
 ROWS = (1, 16, 512)
@@ -36,20 +38,23 @@ def measure(quick: bool) -> Results:
                 for op, (ours, theirs) in sides(rows, dtype).items():
                     pace = [rate(ours), rate(theirs)]
                     found = alternate(15 if quick else 61, *pace)
-                    results.ratio(f"{op}_{name}_{rows}_vs_torch", *found)
+                    figure = f"{op}_{name}_{rows}_vs_torch"
+                    results.ratio(figure, *found)
+                    best = [max(side) for side in found]
+                    results.raw[figure] |= {"best": best, "best_ratio": best[0] / best[1]}
     return results
 
 
 def sides(rows: int, dtype: torch.dtype) -> dict[str, tuple[Call, Call]]:
-    """Ours and torch's for each op. For the norm that is torch's own operator, which is faster
-    than the spelled-out one that stands in for a missing library."""
+    """Ours and torch's for each op: what the engine would call without the library, or torch's
+    own operator where there is one, which is faster."""
     random = torch.Generator().manual_seed(1)
 
     def make(*shape: int) -> Tensor:
         return torch.randn(shape, generator=random).to(dtype)
 
     x, residual, weight = make(rows, HIDDEN), make(rows, HIDDEN), make(HIDDEN)
-    gate_up = make(rows, 2 * INNER)
+    gate, up = make(rows, 2 * INNER).chunk(2, -1)
     q, k = make(rows, HEADS, HEAD), make(rows, HEADS, HEAD)
     angles = torch.arange(rows * HEAD // 2).view(rows, 1, -1) / 100
     cos, sin = angles.cos(), angles.sin()
@@ -63,10 +68,10 @@ def sides(rows: int, dtype: torch.dtype) -> dict[str, tuple[Call, Call]]:
     return {
         "rms_norm": (lambda: compiled.rms_norm(x, weight, EPS), torch_norm),
         "add_rms_norm": (lambda: compiled.rms_norm(x, weight, EPS, residual), torch_add_norm),
-        "swiglu": (lambda: compiled.glu(gate_up), lambda: fallback.glu(gate_up)),
+        "swiglu": (lambda: compiled.glu(gate, up), lambda: TORCH.glu(gate, up, "silu")),
         "rope": (
             lambda: compiled.rope_(q, k, cos, sin),
-            lambda: fallback.rope_(q, k, cos, sin),
+            lambda: [TORCH.rotate(part, cos, sin, False) for part in (q, k)],
         ),
     }
 

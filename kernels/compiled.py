@@ -77,35 +77,30 @@ def _rms_norm(
 
 
 def _glu(gate: Tensor, up: Tensor | None = None, activation: Activation = "silu") -> Tensor:
-    dtype = gate.dtype
+    if up is None:
+        gate, up = gate.chunk(2, -1)
+    dtype, shape, stride = gate.dtype, gate.shape, gate.stride()
     kernel = _glu_kernels.get(dtype)
     code = _activations.get(activation)
-    found = _rows(gate)
     if (
         kernel is None
         or code is None
-        or found is None
-        or found[1] != 1
-        or (up is not None and not (up.dtype is dtype and _alike(up, gate)))
+        or len(shape) != 2
+        or stride[1] != 1
+        or up.shape != shape
+        or up.stride() != stride
+        or up.dtype is not dtype
+        or not (gate.is_cpu and up.is_cpu)
     ):
         return fallback.glu(gate, up, activation)
-    rows, _, size, stride, _ = found
-    gate_start = gate.data_ptr()
-    if up is None:
-        size //= 2
-        up_start = gate_start + size * dtype.itemsize
-        y = torch.empty((*gate.shape[:-1], size), dtype=dtype)
-    else:
-        up_start = up.data_ptr()
-        y = torch.empty_like(gate) if gate.is_contiguous() else torch.empty(gate.shape, dtype=dtype)
+    y = torch.empty_like(gate) if gate.is_contiguous() else torch.empty(shape, dtype=dtype)
     kernel(
         y.data_ptr(),
-        gate_start,
-        up_start,
-        rows,
-        size,
-        stride,
-        stride,
+        gate.data_ptr(),
+        up.data_ptr(),
+        *shape,
+        stride[0],
+        stride[0],
         code,
         torch.get_num_threads(),
     )
@@ -159,10 +154,6 @@ def _rotates(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> bool:
 
 def _dense(tensor: Tensor, dtype: torch.dtype) -> bool:
     return tensor.dtype is dtype and tensor.is_contiguous() and tensor.is_cpu
-
-
-def _alike(one: Tensor, other: Tensor) -> bool:
-    return one.is_cpu and one.shape == other.shape and one.stride() == other.stride()
 
 
 def _rows(x: Tensor) -> tuple[int, int, int, int, int] | None:

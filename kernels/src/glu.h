@@ -6,39 +6,68 @@
 
 namespace capyra::CAPYRA_ISA {
 
-// e^x to about 2 units in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial for
-// e^r (minimax, degree 5), and 2^n put into the exponent. From 88.4 up it is infinite, from
-// -87.3 down it stays at 1e-38: both are exact where it is used, in 1 / (1 + e^x). A NaN passes.
-ALWAYS_INLINE Floats exp(Floats x) {
-    x = x > 89.0f ? splat(89.0f) : x;
-    x = x < -87.3f ? splat(-87.3f) : x;
+// Two vectors go through each step together: one alone is a chain of some 25 dependent
+// instructions, longer than a processor looks ahead. Measured on AVX2, bf16: 0.84 ns an element
+// instead of 0.98; three and four gained nothing more.
+constexpr int kChains = 2;
+
+// x becomes e^x, to about 2 units in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, a
+// polynomial for e^r (minimax, degree 5 after 1 + r), and 2^n put into the exponent. From 88.4 up
+// it is infinite, from -87.3 down it stays at 1e-38: both are exact where it is used, in
+// 1 / (1 + e^x). A NaN stays one.
+template <int chains>
+ALWAYS_INLINE void exp(Floats (&x)[chains]) {
     const Floats magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-    const Floats shifted = x * 1.44269504f + magic;
-    const Floats n = shifted - magic;
-    const Floats r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + (r + 1.0f);
-    const Words exponent = (bits_as<Words>(shifted) - bits_as<Words>(magic) + 127) << 23;
-    return p * bits_as<Floats>(exponent);
+    Floats shifted[chains], n[chains], p[chains];
+    for (auto &v : x) v = v > 89.0f ? splat(89.0f) : v;
+    for (auto &v : x) v = v < -87.3f ? splat(-87.3f) : v;
+    for (int c = 0; c < chains; ++c) shifted[c] = x[c] * 1.44269504f + magic;
+    for (int c = 0; c < chains; ++c) n[c] = shifted[c] - magic;
+    for (int c = 0; c < chains; ++c) x[c] -= n[c] * 0.693359375f;
+    for (int c = 0; c < chains; ++c) x[c] += n[c] * 2.12194440e-4f;
+    for (int c = 0; c < chains; ++c) p[c] = x[c] * 1.9875691500e-4f + 1.3981999507e-3f;
+    constexpr float rest[] = {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
+                              5.0000001201e-1f};
+    for (const float next : rest)
+        for (int c = 0; c < chains; ++c) p[c] = p[c] * x[c] + next;
+    for (int c = 0; c < chains; ++c) p[c] = p[c] * (x[c] * x[c]) + (x[c] + 1.0f);
+    for (int c = 0; c < chains; ++c) {
+        const Words exponent = bits_as<Words>(shifted[c]) - bits_as<Words>(magic) + 127;
+        x[c] = p[c] * bits_as<Floats>(exponent << 23);
+    }
 }
 
 // Both are gate * sigmoid(s): s is the gate for SiLU, and twice the argument of tanh for GELU.
-template <int activation>
-ALWAYS_INLINE Floats activate(Floats gate) {
-    Floats s = gate;
-    if constexpr (activation == CAPYRA_GELU_TANH)
-        s = gate * (1.5957691216f + gate * gate * (1.5957691216f * 0.044715f));
-    return gate / (1.0f + exp(-s));
+template <int activation, int chains>
+ALWAYS_INLINE void activate(Floats (&gate)[chains]) {
+    Floats e[chains];
+    for (int c = 0; c < chains; ++c) {
+        e[c] = -gate[c];
+        if constexpr (activation == CAPYRA_GELU_TANH)
+            e[c] *= 1.5957691216f + gate[c] * gate[c] * (1.5957691216f * 0.044715f);
+    }
+    exp(e);
+    for (int c = 0; c < chains; ++c) gate[c] /= 1.0f + e[c];
 }
 
 template <class T, int activation>
 ALWAYS_INLINE void glu_row(T *y, const T *gate, const T *up, int64_t size) {
-    each_vector(0, size, [=](int64_t i, auto part) __attribute__((always_inline)) {
-        store(y + i, activate<activation>(load(gate + i, part)) * load(up + i, part), part);
+    const auto step = [=](int64_t i, auto part, auto &values) __attribute__((always_inline)) {
+        for (auto &v : values) v = load(gate + i + (&v - values) * kLanes, part);
+        activate<activation>(values);
+        for (auto &v : values) {
+            const int64_t j = i + (&v - values) * kLanes;
+            store(y + j, v * load(up + j, part), part);
+        }
+    };
+    int64_t i = 0;
+    for (; i + kChains * kLanes <= size; i += kChains * kLanes) {
+        Floats values[kChains];
+        step(i, Whole{}, values);
+    }
+    each_vector(i, size, [=](int64_t j, auto part) __attribute__((always_inline)) {
+        Floats values[1];
+        step(j, part, values);
     });
 }
 
