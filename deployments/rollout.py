@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from capyra.deployments.experts_file import ExpertsFile
 from capyra.deployments.reporter import Reporter
 from capyra.deployments.rest import ServeRest
-from capyra.deployments.serve_config import render
-from capyra.engine.errors import CapacityError, CapyraError
+from capyra.deployments.serve_config import LOOPBACK, render
+from capyra.engine.errors import CapacityError, CapyraError, ConfigError
 
 FAILED_STATES = ("DEPLOY_FAILED", "UNHEALTHY")
 PAUSE_S = 0.25
@@ -27,6 +28,7 @@ def roll_out(
 
     The names of the applications. `pause` may raise to give the waiting up.
     """
+    check_exposure(file)
     config = render(file)
     names = [application["name"] for application in config["applications"]]
     before = rest.details().get("applications", {})
@@ -38,6 +40,17 @@ def roll_out(
         if expert.active and expert.replicas.initial == 0 and name not in before:
             rest.scale(name, 0)
     return names
+
+
+def check_exposure(file: ExpertsFile) -> None:
+    """A server that others can reach has a key; its processes inherit it from this one's
+    environment, or from that of the node."""
+    server = file.server
+    if server.host not in LOOPBACK and not os.environ.get(server.key_env):
+        raise ConfigError(
+            f"server.host {server.host} can be reached from outside, and there is no key: set "
+            f"{server.key_env}, or keep the host at 127.0.0.1"
+        )
 
 
 def await_running(

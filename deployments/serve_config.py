@@ -14,6 +14,8 @@ from capyra.deployments.names import (
 )
 from capyra.engine.config import ExpertConfig
 
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+ON_HEAD = {"node:__internal_head__": 0.001}
 DRAIN_POLL_S = 0.2
 GATEWAY_DRAIN_S = 35.0
 """Serve holds an ingress replica open for at least 30 s while HAProxy lets go of it."""
@@ -24,7 +26,9 @@ def render(file: ExpertsFile) -> dict[str, Any]:
     server = file.server
     experts = {name: expert for name, expert in file.experts.items() if expert.active}
     return {
-        "proxy_location": "EveryNode",
+        # Proxies reach gateways at the server's own address: on loopback, only those of their
+        # own node. So there is one proxy, and the gateways are beside it.
+        "proxy_location": "HeadOnly" if server.host in LOOPBACK else "EveryNode",
         "http_options": {"host": server.host, "port": server.port},
         "logging_config": {"encoding": "JSON", "enable_access_log": False},
         "applications": [
@@ -49,7 +53,10 @@ def _gateway(file: ExpertsFile, experts: dict[str, ExpertConfig]) -> dict[str, A
     deployment = {
         "name": GATEWAY_DEPLOYMENT,
         "num_replicas": file.server.replicas,
-        "ray_actor_options": {"num_cpus": 0},
+        "ray_actor_options": {
+            "num_cpus": 0,
+            "resources": ON_HEAD if file.server.host in LOOPBACK else {},
+        },
         "graceful_shutdown_wait_loop_s": DRAIN_POLL_S,
         "graceful_shutdown_timeout_s": GATEWAY_DRAIN_S,
         "user_config": {
@@ -65,7 +72,7 @@ def _expert(file: ExpertsFile, name: str, expert: ExpertConfig) -> dict[str, Any
     room = expert.queue.running + expert.queue.waiting
     deployment = {
         "name": EXPERT_DEPLOYMENT,
-        "num_replicas": expert.replicas.initial,
+        "num_replicas": max(1, expert.replicas.initial),
         "ray_actor_options": {
             # Weights are admitted by byte leases, not by CPUs: a static reservation for every
             # expert would leave most of them pending.

@@ -31,11 +31,10 @@ from capyra.deployments.processes import (
 )
 from capyra.deployments.reporter import Reporter
 from capyra.deployments.rest import ServeRest
-from capyra.deployments.rollout import roll_out
+from capyra.deployments.rollout import check_exposure, roll_out
 from capyra.deployments.rundir import Running
 from capyra.engine.errors import CapacityError, CapyraError, ConfigError
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 START_DEADLINE_S = 180.0
 STOP_GRACE_S = 10.0
 SESSIONS_KEPT = 2
@@ -110,11 +109,7 @@ def _with_options(file: ExpertsFile, options: Options) -> ExpertsFile:
 
 def _check_address(file: ExpertsFile) -> None:
     server = file.server
-    if server.host not in LOOPBACK and not os.environ.get(server.key_env):
-        raise ConfigError(
-            f"server.host {server.host} can be reached from outside, and there is no key: set "
-            f"{server.key_env}, or keep the host at 127.0.0.1"
-        )
+    check_exposure(file)
     other = rundir.running(server.port)
     if other is not None:
         raise ConfigError(

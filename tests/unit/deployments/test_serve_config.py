@@ -61,6 +61,18 @@ def test_only_the_gateway_has_a_route(config: dict[str, Any]) -> None:
     assert {name: route for name, route in routes.items() if route} == {"gateway": "/"}
 
 
+def test_on_loopback_the_gateways_are_beside_the_one_proxy(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    assert config["proxy_location"] == "HeadOnly"
+    assert deployment(config, "gateway")["ray_actor_options"]["resources"]
+    file = load(tmp_path / "experts.yaml")
+    server = file.server.model_copy(update={"host": "0.0.0.0"})
+    exposed = render(file.model_copy(update={"server": server}))
+    assert exposed["proxy_location"] == "EveryNode"
+    assert not deployment(exposed, "gateway")["ray_actor_options"]["resources"]
+
+
 def test_experts_reserve_their_parked_footprint_and_no_cpu(config: dict[str, Any]) -> None:
     options = deployment(config, "beta")["ray_actor_options"]
     assert (options["num_cpus"], options["memory"]) == (0, 64 * 2**20)
