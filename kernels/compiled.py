@@ -21,6 +21,9 @@ _kernels = library.kernels()
 _rms_norm_kernels = {torch.float32: _kernels.rms_norm_f32, torch.bfloat16: _kernels.rms_norm_bf16}
 _glu_kernels = {torch.float32: _kernels.glu_f32, torch.bfloat16: _kernels.glu_bf16}
 _rope_kernels = {torch.float32: _kernels.rope_f32, torch.bfloat16: _kernels.rope_bf16}
+_SMALL_GLU = 4096
+"""Elements below which torch's two calls cost less than checking and making ours (measured: at
+2816 we take 1.2 times as long)."""
 _activations = {"silu": library.SILU, "gelu_tanh": library.GELU_TANH}
 
 
@@ -37,6 +40,8 @@ def glu(gate: Tensor, up: Tensor | None = None, activation: Activation = "silu")
     if is_compiling():
         y: Tensor = torch.ops.capyra.glu(gate, up, activation)
         return y
+    if up is not None and gate.numel() < _SMALL_GLU:
+        return fallback.glu(gate, up, activation)
     return _glu(gate, up, activation)
 
 

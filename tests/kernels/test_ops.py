@@ -104,9 +104,16 @@ def test_glu(
     want = fallback.glu(gate_up, activation=activation)
     gate, up = gate_up.chunk(2, -1)
     assert_close(compiled.glu(gate_up, activation=activation), want)
-    assert_close(compiled.glu(gate, up, activation), want)
-    assert_close(compiled.glu(gate.contiguous(), up.contiguous(), activation), want)
+    assert_close(compiled._glu(gate, up, activation), want)
+    assert_close(compiled._glu(gate.contiguous(), up.contiguous(), activation), want)
     assert bool(reached) == (activation == "gelu")
+
+
+def test_a_small_glu_is_left_to_torch(make: Callable[..., Tensor], reached: list[str]) -> None:
+    compiled.glu(make(1, 4095), make(1, 4095))
+    assert reached == ["glu"]
+    compiled.glu(make(2, 2048), make(2, 2048))
+    assert reached == ["glu"]
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
@@ -140,7 +147,7 @@ def test_what_the_kernels_do_not_take_goes_to_torch(
     compiled.glu(x.T)
     compiled.glu(x.half())
     compiled.glu(make(2, 3, 4))
-    compiled.glu(x[:, :2], x[:, :2].contiguous())
+    compiled._glu(x[:, :2], x[:, :2].contiguous())
     assert reached == ["glu"] * 4
     reached.clear()
     heads = make(4, 2, 4)
