@@ -71,7 +71,7 @@ def sides(rows: int, dtype: torch.dtype) -> dict[str, tuple[Call, Call]]:
         "swiglu": (lambda: compiled.glu(gate, up), lambda: TORCH.glu(gate, up, "silu")),
         "rope": (
             lambda: compiled.rope_(q, k, cos, sin),
-            lambda: [TORCH.rotate(part, cos, sin, False) for part in (q, k)],
+            lambda: TORCH.rotate(q, k, cos, sin, False),
         ),
     }
 

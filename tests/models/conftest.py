@@ -17,6 +17,7 @@ from capyra.engine.native.batch import PlacedImage, Run, StepBatch
 from capyra.engine.native.blocks import BLOCK_TOKENS, NO_BLOCK, blocks_for
 from capyra.engine.native.model.decoder import Decoder
 from capyra.engine.native.model.families import read_spec
+from capyra.engine.native.model.ops import TORCH, Ops
 from capyra.engine.native.model.weights import load_weights
 
 VOCAB = 320
@@ -39,6 +40,10 @@ class Pair:
 
     reference: Any
     ours: Decoder
+
+    def ours_with(self, ops: Ops) -> Decoder:
+        """The same weights, other operations."""
+        return Decoder(self.ours.spec, self.ours.weights, ops=ops)
 
     @torch.inference_mode()
     def reference_logits(self, tokens: Sequence[int], **inputs: Any) -> Tensor:
@@ -92,7 +97,7 @@ def _make(transformers: Any, kind: str, settings: dict[str, Any], directory: Pat
     spec = read_spec(directory)
     weights = load_weights(directory, spec, None, lambda _stage, _done: None)
     assert weights.mapped_bytes == weights.nbytes
-    return Pair(model, Decoder(spec, weights))
+    return Pair(model, Decoder(spec, weights, ops=TORCH))
 
 
 @dataclass

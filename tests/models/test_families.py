@@ -11,6 +11,7 @@ import torch
 from capyra.engine.native.batch import StepBatch
 from capyra.engine.native.model.decoder import dense_forward
 from capyra.engine.native.model.layout import arrange
+from capyra.engine.native.model.ops import TORCH, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -159,6 +160,20 @@ def test_several_guessed_tokens_are_verified_as_if_one_by_one(
     logits = pair.ours.logits(pair.ours.forward(batch, serving.pool))
     expected = pair.reference_logits(tokens)[54:]
     torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=0)
+
+
+def test_compiled_kernels_compute_the_same(pair: Any, table: Any, prompt: Any) -> None:
+    if serving() is TORCH:
+        pytest.skip("no compiled kernels here")
+    prompts = [prompt(length) for length in (17, 90)]
+    ours = table(pair.ours_with(serving()))
+    first, second = (ours.add(tokens) for tokens in prompts)
+    ours.step([(first, 16)], [])
+    logits = ours.step([(second, 90)], [first])
+    torch.testing.assert_close(logits[0], pair.reference_logits(prompts[1]), atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(
+        logits[1], pair.reference_logits(prompts[0])[-1:], atol=TOLERANCE, rtol=0
+    )
 
 
 def test_training_computes_the_same(pair: Any, prompt: Any) -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from capyra.engine.native.batch import DecodeTable, GroupStep, Span, SpanTable, StepBatch
 from capyra.engine.native.kv import KvLayer, KvPool
+from capyra.engine.native.model.ops import widened
 from capyra.engine.native.model.spec import DecoderSpec
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -102,9 +103,12 @@ class _SpanPlan:
     blocks: Tensor
     seen: slice
     mask: Tensor | None
+    dtype: torch.dtype
+    """What it is computed in."""
 
 
 def _plan(span: Span, table: SpanTable, window: int | None, dtype: torch.dtype) -> _SpanPlan:
+    dtype = torch.float32 if widened(dtype) else dtype
     end = span.context + span.length
     oldest = 0 if window is None else max(0, span.context - window + 1)
     seen = slice(oldest - table.start, end - table.start)
@@ -114,7 +118,7 @@ def _plan(span: Span, table: SpanTable, window: int | None, dtype: torch.dtype) 
     if span.images or not fresh or (window is not None and span.length > window):
         mask = _mask(span.length, count, span.context - oldest, window, span.images, dtype)
     rows = slice(span.row, span.row + span.length)
-    return _SpanPlan(rows, table.blocks, seen, mask)
+    return _SpanPlan(rows, table.blocks, seen, mask, dtype)
 
 
 def _mask(
@@ -141,10 +145,13 @@ def _mask(
 
 
 def _attend_span(spec: DecoderSpec, layer: KvLayer, plan: _SpanPlan, q: Tensor) -> Tensor:
-    k, v = layer.read(plan.blocks, q.dtype)
-    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q[plan.rows], k[plan.seen], v[plan.seen]))
-    out = attention(spec, q, k, v, plan.mask, plan.mask is None and q.shape[2] > 1)
-    return out.squeeze(0).transpose(0, 1).flatten(-2)
+    # Many queries are a matrix product; the one of a decode row is bound by reading K/V.
+    dtype = plan.dtype
+    k, v = layer.read(plan.blocks, dtype)
+    wide = q[plan.rows].to(dtype)
+    wide, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (wide, k[plan.seen], v[plan.seen]))
+    out = attention(spec, wide, k, v, plan.mask, plan.mask is None and wide.shape[2] > 1)
+    return out.squeeze(0).transpose(0, 1).flatten(-2).to(q.dtype)
 
 
 def _attend_decode(spec: DecoderSpec, layer: KvLayer, table: DecodeTable, q: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from capyra.engine.native.model.layout import (
     arrange,
     arrange_vision,
 )
-from capyra.engine.native.model.ops import TORCH, Ops
+from capyra.engine.native.model.ops import TORCH, Ops, serving
 from capyra.engine.native.model.rope import rotation
 from capyra.engine.native.model.spec import DecoderSpec
 from capyra.engine.native.model.vision import look
@@ -38,10 +38,10 @@ class Decoder:
         spec: DecoderSpec,
         weights: Weights,
         kv_dtype: torch.dtype | None = None,
-        ops: Ops = TORCH,
+        ops: Ops | None = None,
     ) -> None:
         self.spec = spec
-        self._ops = ops
+        self._ops = ops or serving()
         self._dtype = weights.dtype
         self._kv_dtype = kv_dtype or weights.dtype
         self.weights = weights
@@ -79,13 +79,15 @@ class Decoder:
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
-        return unembed(self.spec, self._weights, hidden)
+        return unembed(self.spec, self._weights, hidden, self._ops)
 
     @torch.inference_mode()
     def see(self, pixels: Tensor) -> Tensor:
         if self.spec.vision is None or self._eyes is None:
             raise Unsupported("this model has no eyes: it takes no images")
-        return look(self.spec, self._eyes, pixels.to(self._dtype).unsqueeze(0)).squeeze(0)
+        return look(self.spec, self._eyes, pixels.to(self._dtype).unsqueeze(0), self._ops).squeeze(
+            0
+        )
 
 
 def dense_forward(
@@ -112,7 +114,7 @@ def dense_forward(
         spec, torch.arange(rows), torch.ones(rows, dtype=torch.bool) if long else None
     )
     attend = dense(spec, extents, rows, x.dtype)
-    return unembed(spec, weights, decode(spec, weights, x, rotations, attend, TORCH))
+    return unembed(spec, weights, decode(spec, weights, x, rotations, attend, TORCH), TORCH)
 
 
 def embed(spec: DecoderSpec, weights: DecoderWeights, token_ids: Tensor) -> Tensor:
@@ -123,8 +125,8 @@ def embed(spec: DecoderSpec, weights: DecoderWeights, token_ids: Tensor) -> Tens
     return x * torch.tensor(spec.embedding_scale, dtype=x.dtype)
 
 
-def unembed(spec: DecoderSpec, weights: DecoderWeights, hidden: Tensor) -> Tensor:
-    logits = functional.linear(hidden, weights.head).float()
+def unembed(spec: DecoderSpec, weights: DecoderWeights, hidden: Tensor, ops: Ops) -> Tensor:
+    logits = ops.linear(hidden, Linear(weights.head, None)).float()
     if spec.logit_scale != 1.0:
         logits = logits * spec.logit_scale
     if spec.logit_softcap is not None:
@@ -180,23 +182,22 @@ def _attention(
     attend: Attend,
     ops: Ops,
 ) -> Tensor:
-    q, k, v = _project(spec, w, x)
+    q, k, v = _project(spec, w, x, ops)
     if w.q_norm is not None and w.k_norm is not None:
         q = ops.norm(q, w.q_norm, spec.norm_eps, spec.norm)
         k = ops.norm(k, w.k_norm, spec.norm_eps, spec.norm)
     rope = spec.layers[index].rope
     if rope is not None:
         cos, sin, interleaved = rotations[rope]
-        q = ops.rotate(q, cos, sin, interleaved)
-        k = ops.rotate(k, cos, sin, interleaved)
-    return linear(attend(index, q, k, v), w.out)
+        q, k = ops.rotate(q, k, cos, sin, interleaved)
+    return ops.linear(attend(index, q, k, v), w.out)
 
 
-def _project(spec: DecoderSpec, w: LayerWeights, x: Tensor) -> list[Tensor]:
+def _project(spec: DecoderSpec, w: LayerWeights, x: Tensor, ops: Ops) -> list[Tensor]:
     if len(w.qkv) == 3:
-        parts = [linear(x, projection) for projection in w.qkv]
+        parts = [ops.linear(x, projection) for projection in w.qkv]
     else:
-        joined = linear(x, w.qkv[0])
+        joined = ops.linear(x, w.qkv[0])
         end_q = spec.heads * spec.head_dim
         end_k = end_q + spec.kv_heads * spec.head_dim
         parts = [joined[..., :end_q], joined[..., end_q:end_k], joined[..., end_k:]]
@@ -205,11 +206,7 @@ def _project(spec: DecoderSpec, w: LayerWeights, x: Tensor) -> list[Tensor]:
 
 def _feed_forward(spec: DecoderSpec, w: LayerWeights, x: Tensor, ops: Ops) -> Tensor:
     if len(w.gate_up) == 2:
-        gate, up = (linear(x, projection) for projection in w.gate_up)
+        gate, up = (ops.linear(x, projection) for projection in w.gate_up)
     else:
-        gate, up = linear(x, w.gate_up[0]).chunk(2, -1)
-    return linear(ops.glu(gate, up, spec.activation), w.down)
-
-
-def linear(x: Tensor, weights: Linear) -> Tensor:
-    return functional.linear(x, weights.weight, weights.bias)
+        gate, up = ops.linear(x, w.gate_up[0]).chunk(2, -1)
+    return ops.linear(ops.glu(gate, up, spec.activation), w.down)

@@ -1,44 +1,82 @@
-"""The small operations between the matrix products, and the one place where compiled kernels
-take over from torch.
+"""What a layer is made of, and the one place where compiled kernels take over from torch.
 
 Everything that computes takes an `Ops` and calls through it. `TORCH` is right everywhere, and the
-only one with gradients.
+only one with gradients; `serving` is what this machine has best.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from capyra.engine.native.model.layout import Linear
 from capyra.engine.native.model.spec import Activation, NormKind
 
 
 @dataclass(frozen=True, slots=True)
 class Ops:
-    """Every operation works on the last dimension, whatever is before it, and returns new
-    tensors of its input's type; inside it computes in float32 where rounding would tell."""
+    """Every operation works on the last dimension, whatever is before it, and gives tensors of
+    its input's type; inside it computes in float32 where rounding would tell.
 
+    `add_norm` may write the sum into its first argument, `rotate` turn its first two in place:
+    the caller uses what they return, and those arguments no more.
+    """
+
+    linear: Callable[[Tensor, Linear], Tensor]
     norm: Callable[[Tensor, Tensor, float, NormKind], Tensor]
     """x, weight, epsilon, kind."""
     add_norm: Callable[[Tensor, Tensor, Tensor, float, NormKind], tuple[Tensor, Tensor]]
     """x, what is added to it, weight, epsilon, kind → the sum, and the sum normed."""
     glu: Callable[[Tensor, Tensor, Activation], Tensor]
     """gate, up → activation(gate) · up."""
-    rotate: Callable[[Tensor, Tensor, Tensor, bool], Tensor]
-    """`[…, heads, head_dim]`, float32 cosine and sine `[…, 1, rotated / 2]`, interleaved."""
+    rotate: Callable[[Tensor, Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor]]
+    """q and k `[…, heads, head_dim]`, float32 cosine and sine `[…, 1, rotated / 2]`, interleaved
+    → q and k, turned."""
+
+
+def linear(x: Tensor, weights: Linear) -> Tensor:
+    rows = x.numel() // x.shape[-1]
+    if rows < _WIDEN_FROM or not widened(x.dtype):
+        return functional.linear(x, weights.weight, weights.bias)
+    wide = x.float()
+    step = max(1, _WIDE_ELEMENTS // x.shape[-1])
+    parts = [
+        functional.linear(wide, part.float()).to(x.dtype)
+        for part in torch.split(weights.weight, step)
+    ]
+    out = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+    return out if weights.bias is None else out + weights.bias
+
+
+_WIDEN_FROM = 6
+"""Rows from which products are computed in float32 where the processor has none in half precision:
+there torch computes them row by row, 7 times slower at 512 rows (docs/decisions/0010)."""
+_WIDE_ELEMENTS = 2**22
+"""How much of a matrix is widened at once: it has to stay in the cache, and out of memory."""
+
+
+@cache
+def widened(dtype: torch.dtype) -> bool:
+    """Whether this processor multiplies matrices of that type faster in float32."""
+    if dtype == torch.bfloat16:
+        return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if dtype == torch.float16:
+        return not torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    return False
 
 
 def norm(x: Tensor, weight: Tensor, eps: float, kind: NormKind) -> Tensor:
+    if kind == "rms":
+        return functional.rms_norm(x, weight.shape, weight, eps)
     wide = x.float()
     if kind == "layer":
         wide = wide - wide.mean(-1, keepdim=True)
     wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
-    if kind == "rms":
-        return weight * wide.to(x.dtype)
     scale = weight.float() + 1.0 if kind == "gemma" else weight.float()
     return (wide * scale).to(x.dtype)
 
@@ -60,7 +98,13 @@ def glu(gate: Tensor, up: Tensor, activation: Activation) -> Tensor:
     return activate(gate, activation) * up
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
+def rotate(
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool
+) -> tuple[Tensor, Tensor]:
+    return _turned(q, cos, sin, interleaved), _turned(k, cos, sin, interleaved)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     half = cos.shape[-1]
     wide = x[..., : 2 * half].float()
     if interleaved:
@@ -75,4 +119,34 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     return torch.cat((joined, x[..., 2 * half :]), -1)
 
 
-TORCH = Ops(norm, add_norm, glu, rotate)
+TORCH = Ops(linear, norm, add_norm, glu, rotate)
+
+
+@cache
+def serving() -> Ops:
+    """With this machine's compiled kernels, if it has any; for inference."""
+    from capyra import kernels
+
+    if kernels.isa() is None:
+        return TORCH
+    from capyra.kernels import ops as compiled
+
+    def compiled_norm(x: Tensor, weight: Tensor, eps: float, kind: NormKind) -> Tensor:
+        if kind == "layer" or weight.dim() > 1:
+            return norm(x, weight, eps, kind)
+        return compiled.rms_norm(x, weight, eps, add_one=kind == "gemma")
+
+    def compiled_add_norm(
+        x: Tensor, delta: Tensor, weight: Tensor, eps: float, kind: NormKind
+    ) -> tuple[Tensor, Tensor]:
+        if kind == "layer":
+            return add_norm(x, delta, weight, eps, kind)
+        return x, compiled.rms_norm(delta, weight, eps, residual=x, add_one=kind == "gemma")
+
+    def compiled_rotate(
+        q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool
+    ) -> tuple[Tensor, Tensor]:
+        compiled.rope_(q, k, cos, sin, interleaved)
+        return q, k
+
+    return Ops(linear, compiled_norm, compiled_add_norm, compiled.glu, compiled_rotate)

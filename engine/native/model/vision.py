@@ -6,11 +6,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from capyra.engine.native.model.layout import Linear, VisionLayerWeights, VisionWeights
-from capyra.engine.native.model.ops import activate, norm
+from capyra.engine.native.model.ops import TORCH, Ops, activate, norm
 from capyra.engine.native.model.spec import DecoderSpec, VisionSpec
 
 
-def look(spec: DecoderSpec, weights: VisionWeights, pixels: Tensor) -> Tensor:
+def look(spec: DecoderSpec, weights: VisionWeights, pixels: Tensor, ops: Ops = TORCH) -> Tensor:
     """Features `[images, tokens, hidden]` of pixels `[images, channels, side, side]`."""
     vision = spec.vision
     assert vision is not None, "this model has no eyes"
@@ -19,8 +19,8 @@ def look(spec: DecoderSpec, weights: VisionWeights, pixels: Tensor) -> Tensor:
     )
     x = x.flatten(2).transpose(1, 2) + weights.positions
     for layer in weights.layers:
-        x = x + _attention(vision, layer, _layer_norm(vision, x, layer.norm1))
-        h = functional.linear(_layer_norm(vision, x, layer.norm2), layer.up.weight, layer.up.bias)
+        x = x + _attention(vision, layer, _layer_norm(vision, x, layer.norm1), ops)
+        h = ops.linear(_layer_norm(vision, x, layer.norm2), layer.up)
         x = x + functional.linear(
             activate(h, vision.activation), layer.down.weight, layer.down.bias
         )
@@ -37,16 +37,14 @@ def _project(spec: DecoderSpec, vision: VisionSpec, weights: VisionWeights, x: T
     return normed @ weights.projection
 
 
-def _attention(vision: VisionSpec, layer: VisionLayerWeights, x: Tensor) -> Tensor:
+def _attention(vision: VisionSpec, layer: VisionLayerWeights, x: Tensor, ops: Ops) -> Tensor:
     """Every patch sees every patch."""
     q, k, v = (
-        functional.linear(x, part.weight, part.bias)
-        .view(*x.shape[:2], vision.heads, -1)
-        .transpose(1, 2)
+        ops.linear(x, part).view(*x.shape[:2], vision.heads, -1).transpose(1, 2)
         for part in (layer.q, layer.k, layer.v)
     )
     out = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
-    return functional.linear(out, layer.out.weight, layer.out.bias)
+    return ops.linear(out, layer.out)
 
 
 def _layer_norm(vision: VisionSpec, x: Tensor, weights: Linear) -> Tensor:

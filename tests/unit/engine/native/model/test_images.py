@@ -59,7 +59,7 @@ def test_a_photo_is_turned_upright(reader: ImageReader) -> None:
 def test_the_models_own_files_are_obeyed_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "preprocessor_config.json"
     path.write_text(json.dumps({"image_mean": [0.0] * 3, "image_std": [0.0] * 3}))
-    with pytest.raises(ModelError, match="`image_std` is .*; supported: 3 positive numbers"):
+    with pytest.raises(ModelError, match=r"`image_std` is .*; supported: 3 positive numbers"):
         ImageReader.of(tmp_path, VISION)
     path.write_text(json.dumps({"image_mean": [0.2] * 3, "image_std": [0.1] * 3, "resample": 2}))
     reader = ImageReader.of(tmp_path, VISION)

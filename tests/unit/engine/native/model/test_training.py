@@ -47,21 +47,21 @@ def test_every_parameter_learns(kind: str) -> None:
     spec = parse_spec({"model_type": kind, **_TEXT, "logit_scale": 1.0})
     parameters = initial_parameters(spec, seed=1, deviation=0.2)
     tokens = torch.randint(40, (2, 12), generator=torch.Generator().manual_seed(2))
-    optimizer = torch.optim.Adam(parameters.values(), lr=3e-3)
     losses = []
     for _ in range(12):
         logits = dense_forward(spec, arrange(spec, parameters), tokens)
         loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters.values(), gradients, strict=True):
+                parameter -= 3e-3 * gradient.sign()
         losses.append(loss.item())
     # A bias of keys moves all scores of a query alike: softmax does not see it.
     blind = {name for name in parameters if name.endswith("k_proj.bias")}
     assert {
         name
-        for name, parameter in parameters.items()
-        if parameter.grad is None or not parameter.grad.abs().max() > 1e-9
+        for name, gradient in zip(parameters, gradients, strict=True)
+        if not gradient.abs().max() > 1e-9
     } <= blind
     assert losses[-1] < losses[0] / 2
 
