@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from capyra.engine.native.batch import StepBatch
-from capyra.engine.native.model.decoder import dense_forward
+from capyra.engine.native.model.decoder import Decoder, dense_forward
 from capyra.engine.native.model.layout import arrange
 from capyra.engine.native.model.ops import TORCH, serving
+from capyra.engine.native.model.weights import Weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -186,3 +187,17 @@ def test_training_computes_the_same(pair: Any, prompt: Any) -> None:
     if pair.ours.long_after is None:
         expected = pair.reference_logits(rows[1][:45])
         torch.testing.assert_close(logits[1, :45], expected, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_close(pair: Any, table: Any, prompt: Any, dtype: torch.dtype) -> None:
+    tensors = {name: tensor.to(dtype) for name, tensor in pair.ours.weights.tensors.items()}
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    serving = table(Decoder(pair.ours.spec, Weights(tensors, dtype, size, 0)))
+    tokens = prompt(40)
+    served = serving.add(tokens)
+    logits = torch.cat([*serving.step([(served, 39)], []), *serving.step([], [served])])
+    expected = pair.reference_logits(tokens)
+    assert serving.pool.dtype == dtype
+    error = (logits - expected).norm() / expected.norm()
+    assert error < (0.05 if dtype == torch.bfloat16 else 0.01)
