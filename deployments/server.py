@@ -155,18 +155,26 @@ def _start_ray(directory: Path, options: Options) -> str:
     # Ray and Serve read their environment when they are imported.
     import ray
 
-    context = ray.init(
-        address="local",
-        # On loopback Ray listens to this machine only.
-        _node_ip_address="127.0.0.1",
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        dashboard_port=options.dashboard_port,
-        object_store_memory=256 * 2**20,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _temp_dir=str(directory / "ray"),
-    )
+    try:
+        context = ray.init(
+            address="local",
+            # On loopback Ray listens to this machine only.
+            _node_ip_address="127.0.0.1",
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            dashboard_port=options.dashboard_port,
+            object_store_memory=256 * 2**20,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(directory / "ray"),
+        )
+    except Exception as error:
+        # Ray raises plain exceptions of many kinds when a part of the node does not come up.
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CapacityError(
+            f"Ray did not start ({reason[0]}); is the machine very busy? Its logs are below "
+            f"{directory}/ray"
+        ) from error
     return f"http://{context.dashboard_url}"
 
 
