@@ -46,7 +46,7 @@ rehearse: install-test ## `ray up` on two machines made of namespaces; as root
 	@$(BIN)/python -m pytest -q -m slow tests/cluster/test_ray_up.py --timeout 1800
 
 test-arm: install-test ## the kernels under Arm emulation
-	@$(BIN)/python -m tests.kernels.arm
+	@sh kernels/test_arm.sh $(BIN)/python
 
 bench: install-test ## one benchmark: make bench NAME=gateway
 	@test -n "$(NAME)" || { echo "which one? make bench NAME=$$(ls bench | sed -n 's/\.py$$//p' | \
