@@ -28,6 +28,9 @@ from capyra.engine.native.tally import Tally
 from capyra.engine.registry import EngineSpec
 
 CONTROL = ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|tool|>")
+EYES = ("<|image|>", "<|look|>", "<|seen|>")
+SPAN = 9
+"""Tokens of an image of the model that sees."""
 END = 256
 VOCABULARY = 256 + len(CONTROL)
 TEMPLATE = (
@@ -35,6 +38,13 @@ TEMPLATE = (
     "<|{{ message.role }}|>{{ message.content }}<|end|>"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
+)
+SEEING = (
+    "{%- for message in messages -%}<|{{ message.role }}|>"
+    "{%- if message.content is string -%}{{ message.content }}{%- else -%}"
+    "{%- for part in message.content -%}"
+    "{{ '<|look|>' if part.type == 'image' else part.text }}{%- endfor -%}{%- endif -%}<|end|>"
+    "{%- endfor -%}{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
 )
 
 
@@ -77,10 +87,62 @@ def tiny_model(
         settings["layer_types"] = [
             "full_attention" if kind is None else "sliding_attention" for kind in kinds
         ]
+    return _write(folder, settings, template, CONTROL, seed, dtype)
+
+
+def tiny_seer(folder: Path, *, seed: int = 1) -> Path:
+    """A Gemma 3 of random weights over bytes, with eyes and two windows smaller than an image."""
+    text = {
+        "model_type": "gemma3_text",
+        "vocab_size": VOCABULARY + len(EYES),
+        "hidden_size": 48,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "query_pre_attn_scalar": 12,
+        "sliding_window": 6,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "max_position_embeddings": 1024,
+        "tie_word_embeddings": False,
+    }
+    eyes = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 24,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 48,
+        "patch_size": 8,
+    }
+    settings = {
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "model_type": "gemma3",
+        "text_config": text,
+        "vision_config": eyes,
+        "mm_tokens_per_image": SPAN,
+        "image_token_index": VOCABULARY,
+        "boi_token_index": VOCABULARY + 1,
+        "eoi_token_index": VOCABULARY + 2,
+        "eos_token_id": END,
+        "torch_dtype": "float32",
+    }
+    return _write(folder, settings, SEEING, CONTROL + EYES, seed, torch.float32)
+
+
+def _write(
+    folder: Path,
+    settings: Mapping[str, Any],
+    template: str,
+    control: tuple[str, ...],
+    seed: int,
+    dtype: torch.dtype,
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(settings))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": END}))
-    _write_tokenizer(folder, template)
+    _write_tokenizer(folder, template, control)
     spec = read_spec(folder)
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -90,7 +152,7 @@ def tiny_model(
             tensor = 1 + 0.1 * noise
         elif name == "lm_head.weight":
             # Sharp enough that the likeliest token is not a matter of rounding.
-            tensor = noise * 3 / hidden**0.5
+            tensor = noise * 3 / shape[-1] ** 0.5
         else:
             tensor = noise * (0.5 if "embed" in name else 2 / shape[-1] ** 0.5)
         tensors[published(spec, name)] = tensor.to(dtype).contiguous()
@@ -98,13 +160,13 @@ def tiny_model(
     return folder
 
 
-def _write_tokenizer(folder: Path, template: str) -> None:
+def _write_tokenizer(folder: Path, template: str, control: tuple[str, ...]) -> None:
     """One token for each byte, and the control tokens."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: place for place, letter in enumerate(letters)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in CONTROL])
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in control])
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"eos_token": CONTROL[0], "bos_token": None, "chat_template": template})

@@ -4,6 +4,7 @@ not touch the others."""
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 from engines import Answers, ask, collect, request, until
-from tiny import END, native, tiny_model
+from PIL import Image
+from tiny import END, native, tiny_model, tiny_seer
 
 from capyra.engine.config import ExpertConfig
 from capyra.engine.errors import Cancelled, ConfigError, EngineFault, InvalidValue
@@ -31,6 +33,7 @@ from capyra.engine.types import (
     EmbedRequest,
     Event,
     GenerateRequest,
+    ImagePart,
     Message,
     OutputFormat,
     Sampling,
@@ -314,6 +317,35 @@ async def test_control_tokens_leave_no_text_but_count(tmp_path: Path) -> None:
         assert (answers.text, answers.tokens, answers.reason) == ("", [END], "stop")
         endless = await ask(engine, request(sampling=forced, limits=ENDLESS, max_tokens=3))
         assert (endless.text, endless.tokens) == ("", [END] * 3)
+
+
+def picture(colour: str) -> ImagePart:
+    data = io.BytesIO()
+    Image.new("RGB", (20, 30), colour).save(data, "PNG")
+    return ImagePart(data.getvalue(), "image/png")
+
+
+async def test_images_are_seen_whole_cached_by_content_and_the_same_in_chunks(
+    tmp_path: Path,
+) -> None:
+    folder = tiny_seer(tmp_path / "model")
+
+    def look(*colours: str) -> GenerateRequest:
+        parts = [part for colour in colours for part in (TextPart("what is " * 3), picture(colour))]
+        prompt = ChatPrompt((Message("user", (*parts, TextPart("?"))),))
+        return request(id="-".join(colours), prompt=prompt, max_tokens=12, limits=ENDLESS)
+
+    asked = [look("red"), look("blue"), look("red", "blue"), look("red", "green"), look()]
+    async with running(folder, {"prefix_cache": False}) as engine:
+        expected = written([await ask(engine, one) for one in asked])
+        assert len({tuple(tokens) for tokens in expected}) == len(asked), "it sees nothing"
+    for options in ({}, {"step": 1, "chunk": 1}, {"step": 20, "chunk": 10, "blocks": 14}):
+        async with running(folder, options, queue={"running": 3}) as engine:
+            assert written(await all_at_once(engine, asked)) == expected
+            again = await ask(engine, asked[2])
+            assert written([again]) == [expected[2]]
+            assert again.usage.cached_tokens > 30
+            assert engine.stats().kv_used == 0
 
 
 TOOLS = (
