@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from capyra.deployments.experts import Call, State
 from capyra.deployments.loading import Loader
 from capyra.deployments.relay import relay
 from capyra.engine.base import Engine
-from capyra.engine.checks import check, check_context
+from capyra.engine.checks import check, check_context, check_embed
 from capyra.engine.config import FOREVER, ExpertConfig
 from capyra.engine.errors import (
     CapyraError,
@@ -23,6 +23,7 @@ from capyra.engine.errors import (
     EngineFault,
     ExpertLost,
     Failure,
+    LoadFailed,
     QueueFull,
 )
 from capyra.engine.types import (
@@ -55,6 +56,7 @@ class _Tenure:
     in_flight: int = 0
     idle: asyncio.TimerHandle | None = None
     retired: bool = False
+    ended: bool = False
 
 
 class Host:
@@ -73,6 +75,8 @@ class Host:
         self._clock = clock
         self._tenure: _Tenure | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._settling = asyncio.Lock()
+        self._closed = False
         self.changed = asyncio.Event()
         """Set when `state()` may have changed, for whoever reports it; they clear it."""
 
@@ -80,19 +84,30 @@ class Host:
 
     async def configure(self, config: ExpertConfig) -> None:
         """Take new settings. Running requests end on the engine that they began on."""
+        # An engine takes its time to be made: settings that come meanwhile follow.
+        async with self._settling:
+            await self._settle(config)
+        self.changed.set()
+
+    async def _settle(self, config: ExpertConfig) -> None:
         old = self._tenure
         if old is not None and _unseen(old.config, config):
             old.config, old.keep_alive_s = config, config.keep_alive
             self._rearm(old)
         else:
             engine = await asyncio.to_thread(self._make, config)
+            if self._closed:
+                await engine.close()
+                return
             loader = Loader(self.name, engine, self._clock, self.changed.set)
             self._tenure = _Tenure(config, engine, loader, config.keep_alive)
             if old is not None:
                 self._retire(old)
         if config.pin and not self._current().loader.ready:
-            self._current().loader.start()
-        self.changed.set()
+            # One that failed a moment ago is no fault of these settings, and Serve would restart
+            # the replica for it: whoever asks for the expert is told.
+            with suppress(LoadFailed):
+                self._current().loader.start()
 
     def _retire(self, tenure: _Tenure) -> None:
         tenure.retired = True
@@ -102,14 +117,19 @@ class Host:
             self._spawn(self._end(tenure))
 
     async def _end(self, tenure: _Tenure) -> None:
+        if tenure.ended:
+            return
+        tenure.ended = True
         await tenure.loader.cancel()
         await tenure.engine.close()
         self.changed.set()
 
     async def close(self) -> None:
         """End everything in this process that belongs to the expert."""
+        self._closed = True
         tenure, self._tenure = self._tenure, None
         if tenure is not None:
+            tenure.retired = True
             if tenure.idle:
                 tenure.idle.cancel()
             await self._end(tenure)
@@ -186,6 +206,7 @@ class Host:
     async def embed(self, request: EmbedRequest, call: Call) -> Embeddings:
         async with self._place(call) as tenure:
             deadline = _deadline(tenure, request.deadline_s)
+            check_embed(request, tenure.engine.capabilities())
             async for _ in tenure.loader.wait(deadline):
                 pass
             try:
@@ -238,6 +259,7 @@ class Host:
         if tenure.in_flight or tenure.retired:
             return
         if tenure.loader.running:
+            await tenure.loader.settle()
             self._rearm(tenure)
             return
         tenure.keep_alive_s = tenure.config.keep_alive

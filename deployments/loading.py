@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 
 from capyra.engine.base import Engine
-from capyra.engine.errors import CapyraError, DeadlineExceeded, LoadFailed
+from capyra.engine.errors import CapyraError, DeadlineExceeded, ExpertLost, LoadFailed
 from capyra.engine.types import Progress
 
 logger = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ class Loader:
         self._engine = engine
         self._clock = clock
         self._changed = changed
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[str | None] | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._progress = Progress("starting", 0.0)
         self._moved = asyncio.Event()
@@ -47,14 +46,16 @@ class Loader:
         """Whether the engine may be used now."""
         return self._task is None and self._leaving is None and self._engine.stats().loaded
 
-    def start(self) -> asyncio.Task[None]:
-        """The load that runs, or a new one. A failure just seen is raised again instead."""
+    def start(self) -> asyncio.Task[str | None]:
+        """The load that runs, or a new one; its result is why it failed. A failure just seen is
+        raised again instead."""
         if self._task is None:
             if self._failure and self._clock() - self._failed_at < RETRY_AFTER_S:
-                raise self._failed()
+                raise self._failed(self._failure)
             self._failure = None
             self._show(Progress("starting", 0.0))
             self._task = asyncio.create_task(self._load())
+            self._task.add_done_callback(self._ended)
             self._changed()
         return self._task
 
@@ -78,8 +79,16 @@ class Loader:
                     f"the deadline passed while expert {self._expert!r} was loading "
                     f"({self._progress.stage}, {self._progress.fraction:.0%})"
                 ) from error
-        if self._failure:
-            raise self._failed()
+        # Not `self._failure`: a reader that was slow may come when another load runs already.
+        if task.cancelled():
+            raise ExpertLost(f"this replica of expert {self._expert!r} is closing")
+        if reason := task.result():
+            raise self._failed(reason)
+
+    async def settle(self) -> None:
+        """Until no load runs."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
 
     async def unload(self) -> None:
         """Give the weights back; whoever asks for them meanwhile gets them loaded after it."""
@@ -95,12 +104,13 @@ class Loader:
             self._changed()
 
     async def cancel(self) -> None:
+        """End a load, and see an unload to its end; those who wait get `ExpertLost`."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        if running := [each for each in (self._task, self._leaving) if each is not None]:
+            await asyncio.wait(running)
 
-    async def _load(self) -> None:
+    async def _load(self) -> str | None:
         loop = asyncio.get_running_loop()
 
         def show(progress: Progress) -> None:
@@ -111,26 +121,27 @@ class Loader:
                 await asyncio.shield(self._leaving)
             await self._engine.load(show)
         except CapyraError as error:
-            self._fail(error.message)
+            return error.message
         except Exception:
             # The border to an engine: whatever it throws, its waiters get an answer.
             logger.exception("loading expert %s broke", self._expert)
-            self._fail("its engine broke; the replica's log has the details")
-        finally:
-            self._task = None
-            self._moved.set()
-            self._changed()
+            return "its engine broke; the replica's log has the details"
+        return None
+
+    def _ended(self, task: asyncio.Task[str | None]) -> None:
+        # A callback, because one that is cancelled before its first step runs no `finally`.
+        self._task = None
+        if not task.cancelled() and (reason := task.result()):
+            self._failure, self._failed_at = reason, self._clock()
+        self._moved.set()
+        self._changed()
 
     def _show(self, progress: Progress) -> None:
         self._progress = progress
         self._moved.set()
 
-    def _fail(self, reason: str) -> None:
-        self._failure = reason
-        self._failed_at = self._clock()
-
-    def _failed(self) -> LoadFailed:
+    def _failed(self, reason: str) -> LoadFailed:
         return LoadFailed(
-            f"expert {self._expert!r} could not be loaded: {self._failure}",
+            f"expert {self._expert!r} could not be loaded: {reason}",
             retry_after_s=RETRY_AFTER_S,
         )

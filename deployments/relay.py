@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from capyra.engine.errors import CapyraError, DeadlineExceeded, EngineFault
-from capyra.engine.types import Event, StreamItem
+from capyra.engine.types import Done, Event, StreamItem
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ async def relay(events: AsyncIterator[Event], deadline: float) -> AsyncGenerator
 
     `deadline` is a moment of the loop's clock.
     """
+    clock = asyncio.get_running_loop().time
     ahead = _Ahead(events)
     pump = asyncio.create_task(ahead.pump())
     try:
@@ -71,14 +72,19 @@ async def relay(events: AsyncIterator[Event], deadline: float) -> AsyncGenerator
                 async with asyncio.timeout_at(deadline):
                     batch = await ahead.take()
             except TimeoutError as error:
-                raise DeadlineExceeded(
-                    "the request's deadline passed before its answer ended"
-                ) from error
+                raise _late() from error
             if not batch:
                 return
             yield batch
+            # Where there is always more to take, no timeout ever gets its turn.
+            if clock() >= deadline and not isinstance(batch[-1], Done):
+                raise _late()
     finally:
         pump.cancel()
         await asyncio.wait({pump})
         if isinstance(events, AsyncGenerator):
             await events.aclose()
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the request's deadline passed before its answer ended")

@@ -26,13 +26,14 @@ class SharedLoad:
 
     @property
     def running(self) -> bool:
-        return self._task is not None
+        # Not a flag that the work clears: cancelled before its first step, it would clear nothing.
+        return self._task is not None and not self._task.done()
 
     async def join(self, progress: ProgressSink) -> None:
         """Wait for the load that runs, or start one."""
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._newest = None
-            self._task = asyncio.create_task(self._run(), name="load")
+            self._task = asyncio.create_task(self._work(self._report), name="load")
         elif self._newest is not None:
             progress(self._newest)
         task = self._task
@@ -52,12 +53,6 @@ class SharedLoad:
         """End the load that runs, if one does; those who wait for it get `LoadFailed`."""
         if self._task is not None:
             await _end(self._task)
-
-    async def _run(self) -> None:
-        try:
-            await self._work(self._report)
-        finally:
-            self._task = None
 
     def _report(self, progress: Progress) -> None:
         self._newest = progress

@@ -120,11 +120,12 @@ class _Watch:
     Left before the last message is sent: after that, a server reports every client as gone.
     """
 
-    __slots__ = ("_before", "_gone", "_owner", "_receive", "_task")
+    __slots__ = ("_before", "_gone", "_over", "_owner", "_receive", "_task")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._gone = False
+        self._over = False
 
     async def __aenter__(self) -> None:
         owner = asyncio.current_task()
@@ -140,6 +141,7 @@ class _Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._over = True
         self._task.cancel()
         if self._gone:
             others = self._owner.uncancel() > self._before
@@ -155,5 +157,7 @@ class _Watch:
             return
         # A server whose `receive` fails has lost the client as well.
         task.exception()
+        if self._over:
+            return
         self._gone = True
         self._owner.cancel()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -13,10 +15,11 @@ from capyra.deployments.experts import Call
 from capyra.deployments.host import Host
 from capyra.engine.base import Engine
 from capyra.engine.config import ExpertConfig
-from capyra.engine.errors import CapyraError
+from capyra.engine.errors import CapyraError, Unsupported
 from capyra.engine.registry import EngineSpec, create
 from capyra.engine.types import (
     Accepted,
+    Capabilities,
     ChatPrompt,
     Delta,
     Done,
@@ -168,6 +171,32 @@ async def test_a_failed_load_tells_everyone_why_and_is_not_tried_again_at_once(
     assert text(await items(host.generate(request(), Call()))) == "Hello"
 
 
+async def test_who_reads_slowly_hears_of_the_load_that_it_waited_for(
+    host: Host, clock: Clock
+) -> None:
+    await host.configure(settings(options={"fail_load": 1, "load_seconds": 30}))
+    slow = await begin(host, request(id_="slow"))
+    assert isinstance((await anext(slow))[0], Progress)
+    await state_becomes(host, "parked")
+    clock.now += 60
+    later = await begin(host, request(id_="later"))
+    await anext(later)
+    assert host.state() == "loading", "a load after the one that failed"
+    assert failure(await items(slow)).code == "load_failed"
+    await later.aclose()
+
+
+async def test_who_waits_for_a_load_is_lost_when_the_replica_closes(
+    makes: Makes, clock: Clock
+) -> None:
+    host = Host("parrot", "r1", makes, clock)
+    await host.configure(settings(options={"load_seconds": 30}))
+    waiting = asyncio.create_task(items(host.generate(request(), Call())))
+    await state_becomes(host, "loading")
+    await host.close()
+    assert failure(await waiting).code == "expert_lost"
+
+
 async def test_a_deadline_ends_the_wait_for_a_load_but_not_the_load(host: Host) -> None:
     await host.configure(settings(options={"load_seconds": 0.2}))
     late = await items(host.generate(request(deadline_s=0.01), Call()))
@@ -239,6 +268,28 @@ async def test_a_pinned_expert_loads_by_itself_and_stays(host: Host) -> None:
     assert host.state() == "ready"
 
 
+async def test_a_pinned_expert_whose_load_failed_takes_settings(host: Host) -> None:
+    failing = settings(pin=True, options={"fail_load": "always"})
+    await host.configure(failing)
+    await state_becomes(host, "parked")
+    await host.configure(failing.model_copy(update={"description": "new"}))
+    assert failure(await items(host.generate(request(), Call()))).code == "load_failed"
+
+
+async def test_a_load_that_nobody_waits_for_costs_nothing_and_ends_parked(host: Host) -> None:
+    await host.configure(settings(keep_alive=0, options={"load_seconds": 0.05}))
+    left = await begin(host, request())
+    await anext(left)
+    await left.aclose()
+    seen: set[asyncio.Task[Any]] = set()
+    for _ in range(40):
+        await asyncio.sleep(0)
+        seen |= asyncio.all_tasks()
+    assert len(seen) < 8, "a task that waits, not a timer that spins"
+    await state_becomes(host, "ready")
+    await state_becomes(host, "parked")
+
+
 async def test_light_settings_keep_the_engine(host: Host, makes: Makes) -> None:
     await items(host.generate(request(), Call()))
     await host.configure(settings(description="new", keep_alive=60))
@@ -266,6 +317,64 @@ async def test_heavy_settings_change_engines_without_breaking_an_answer(
 async def test_embeddings_load_too(host: Host) -> None:
     asked = EmbedRequest(id="1", inputs=(TextPrompt("a"), TextPrompt("b")))
     assert len((await host.embed(asked, Call())).vectors) == 2
+
+
+async def test_an_expert_without_embeddings_refuses_them_before_a_load(clock: Clock) -> None:
+    class Mute(Makes):
+        """Makes engines that embed nothing."""
+
+        def __call__(self, config: ExpertConfig) -> Engine:
+            engine = super().__call__(config)
+            can: Capabilities = dataclasses.replace(engine.capabilities(), embeddings=False)
+            engine.capabilities = lambda: can  # type: ignore[method-assign]
+            return engine
+
+    host = Host("parrot", "r1", Mute(), clock)
+    await host.configure(settings())
+    with pytest.raises(Unsupported, match="embeddings"):
+        await host.embed(EmbedRequest(id="1", inputs=(TextPrompt("a"),)), Call())
+    assert host.state() == "parked"
+    await host.close()
+
+
+class Gated(Makes):
+    """Makes an engine when it is told to, which takes a thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+        self.gate = threading.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self, config: ExpertConfig) -> Engine:
+        self._loop.call_soon_threadsafe(self.begun.set)
+        assert self.gate.wait(10)
+        return super().__call__(config)
+
+
+async def test_closing_while_an_engine_is_made_leaves_nothing(clock: Clock) -> None:
+    makes = Gated()
+    host = Host("parrot", "r1", makes, clock)
+    making = asyncio.create_task(host.configure(settings(pin=True)))
+    await makes.begun.wait()
+    await host.close()
+    makes.gate.set()
+    await making
+    assert host.state() == "draining"
+    assert not makes.engines[0].stats().loaded
+
+
+async def test_settings_that_come_while_an_engine_is_made_follow_it(clock: Clock) -> None:
+    makes = Gated()
+    host = Host("parrot", "r1", makes, clock)
+    first = asyncio.create_task(host.configure(settings(context=64)))
+    await makes.begun.wait()
+    second = asyncio.create_task(host.configure(settings(context=128)))
+    makes.gate.set()
+    await asyncio.gather(first, second)
+    assert [engine.capabilities().context for engine in makes.engines] == [64, 128]
+    assert host.capabilities().context == 128
+    await host.close()
 
 
 async def test_closing_leaves_nothing(makes: Makes, clock: Clock) -> None:

@@ -90,3 +90,21 @@ async def test_ending_it_is_no_cancellation_of_those_who_wait() -> None:
     with pytest.raises(LoadFailed, match="unloading"):
         await task
     await load.cancel()
+
+
+async def test_one_that_is_ended_before_its_first_step_can_begin_again() -> None:
+    work = Work()
+    load = SharedLoad(work)
+    caller = asyncio.create_task(load.join(ignore))
+    await asyncio.sleep(0)
+    await load.cancel()
+    with pytest.raises(LoadFailed):
+        await caller
+    assert (work.begun, load.running) == (0, False)
+    work.gate.set()
+    await load.join(ignore)
+    assert work.begun == 1
+
+
+def ignore(progress: Progress) -> None:
+    """For loads that nobody watches."""
