@@ -23,8 +23,9 @@ from capyra.engine.errors import InvalidValue, ModelError
 
 Clock = Callable[[], datetime]
 
-MOST_PASSES = 100_000
-"""Passes through loops in one rendering; a conversation of a thousand messages takes thousands."""
+MOST_PASSES = 50_000
+"""Passes through loops in one rendering; a conversation of a thousand messages takes a few
+thousand."""
 MOST_TEXT = 2**24
 """Characters of any string that a template makes."""
 _MOST_NUMBER = 10**6
