@@ -23,7 +23,7 @@ from capyra.engine.errors import InvalidValue, ModelError
 
 Clock = Callable[[], datetime]
 
-MOST_PASSES = 50_000
+MOST_PASSES = 200_000
 """Passes through loops in one rendering; a conversation of a thousand messages takes a few
 thousand."""
 MOST_TEXT = 2**24
