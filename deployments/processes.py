@@ -12,6 +12,9 @@ from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 
+MARK = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
+"""The variable that tells a cluster's processes from others: it names a file in its directory."""
+
 
 def adopt_orphans() -> None:
     """Make orphaned descendants children of this process, so that it can find them."""
@@ -58,6 +61,13 @@ def mentioning(directory: Path) -> list[int]:
     return [pid for pid in _pids() if pid != os.getpid() and needle in command_of(pid)]
 
 
+def left_behind(directory: Path) -> list[int]:
+    """Those of them that a cluster in this directory started: they inherited its environment. A
+    person who reads a log there has the directory in the command line too."""
+    mark = f"{MARK}={directory}{os.sep}".encode()
+    return [pid for pid in mentioning(directory) if mark in _environment(pid)]
+
+
 def end(pids: Iterable[int], grace_s: float) -> None:
     """Ask these processes to end; after the grace, make them. Reaps those that are ours."""
     left = set(pids)
@@ -97,11 +107,19 @@ def _pids() -> Iterator[int]:
     return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
 def _send(pids: Iterable[int], number: signal.Signals) -> None:
     for pid in pids:
         try:
             os.kill(pid, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
+            # It has ended, or its number is somebody else's by now.
             continue
 
 

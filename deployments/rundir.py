@@ -13,7 +13,7 @@ from capyra.engine.errors import ConfigError
 
 def base() -> Path:
     """The directory of this user's local servers."""
-    chosen = Path(os.environ.get("CAPYRA_RUN_DIR", f"/tmp/capyra-{os.getuid()}"))
+    chosen = Path(os.environ.get("CAPYRA_RUN_DIR") or _own())
     if len(str(chosen)) > LONGEST_BASE:
         raise ConfigError(
             f"CAPYRA_RUN_DIR {chosen} is too long: sockets lie below it, and their paths may have "
@@ -23,6 +23,22 @@ def base() -> Path:
 
 
 LONGEST_BASE = 28
+
+
+def _own() -> Path:
+    """Everybody may write to /tmp: what lies there under our name may be somebody else's, and its
+    records would tell us which processes to end."""
+    path = Path(f"/tmp/capyra-{os.getuid()}")
+    try:
+        owner = path.lstat().st_uid
+    except FileNotFoundError:
+        return path
+    if owner != os.getuid():
+        raise ConfigError(
+            f"{path} belongs to somebody else (user {owner}): choose another directory with "
+            "CAPYRA_RUN_DIR"
+        )
+    return path
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from capyra.deployments.processes import (
     descendants,
     end,
     free_ports,
-    mentioning,
+    left_behind,
     port_taken,
 )
 from capyra.deployments.reporter import Reporter
@@ -34,6 +34,8 @@ from capyra.deployments.rest import ServeRest
 from capyra.deployments.rollout import check_exposure, roll_out
 from capyra.deployments.rundir import Running
 from capyra.engine.errors import CapacityError, CapyraError, ConfigError
+
+log = logging.getLogger(__name__)
 
 START_DEADLINE_S = 180.0
 STOP_GRACE_S = 10.0
@@ -51,7 +53,7 @@ class Options:
 
 
 def serve(path: Path, options: Options, reporter: Reporter) -> None:
-    """Start everything, say when it is ready, and stop it all on SIGINT or SIGTERM."""
+    """Start everything, say when it is ready, and stop it all when asked to by a signal."""
     reporter.stage("reading the experts file")
     file = _with_options(load(path), options)
     _check_address(file)
@@ -70,8 +72,11 @@ def serve(path: Path, options: Options, reporter: Reporter) -> None:
         except _Stopped:
             reporter.note("stopping, as asked")
         finally:
-            reporter.stage("stopping")
-            _stop_all(file.server.port, directory)
+            try:
+                reporter.stage("stopping")
+            finally:
+                # Also where nobody reads what is reported any more.
+                _stop_all(file.server.port, directory)
             reporter.done("nothing is left running")
 
 
@@ -80,7 +85,8 @@ def stop(port: int | None = None, grace_s: float = 60.0) -> Running | None:
     server = rundir.running(port)
     if server is None:
         return None
-    os.kill(server.pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):
+        os.kill(server.pid, signal.SIGTERM)
     give_up = time.monotonic() + grace_s
     while server.is_alive and time.monotonic() < give_up:
         time.sleep(0.1)
@@ -94,7 +100,7 @@ def clean(port: int) -> None:
     """End what a server on this port left behind when it was killed."""
     for server in rundir.recorded():
         if server.port == port and not server.is_alive:
-            end(mentioning(Path(server.directory)), STOP_GRACE_S)
+            end(left_behind(Path(server.directory)), STOP_GRACE_S)
             server.forget()
 
 
@@ -155,6 +161,7 @@ def _start_ray(directory: Path, options: Options) -> str:
     # Ray and Serve read their environment when they are imported.
     import ray
 
+    on_term = signal.getsignal(signal.SIGTERM)
     try:
         context = ray.init(
             address="local",
@@ -175,6 +182,9 @@ def _start_ray(directory: Path, options: Options) -> str:
             f"Ray did not start ({reason[0]}); is the machine very busy? Its logs are below "
             f"{directory}/ray"
         ) from error
+    finally:
+        # Ray puts its own handler there, which would end this process while it cleans up.
+        signal.signal(signal.SIGTERM, on_term)
     return f"http://{context.dashboard_url}"
 
 
@@ -206,13 +216,13 @@ def _example(file: ExpertsFile, url: str) -> str:
 
 
 class _Stopped(Exception):
-    """SIGINT or SIGTERM came."""
+    """A signal came that asks for the end."""
 
 
 @contextmanager
 def _stopping() -> Iterator[Callable[[float], None]]:
-    """Waits that SIGINT and SIGTERM end with `_Stopped`, instead of ending the process where it
-    stands."""
+    """Waits that SIGINT, SIGTERM and SIGHUP end with `_Stopped`, instead of ending the process
+    where it stands. A SIGHUP that is ignored, as `nohup` has it, stays so."""
     event = threading.Event()
 
     def on_signal(_: int, __: FrameType | None) -> None:
@@ -222,7 +232,10 @@ def _stopping() -> Iterator[Callable[[float], None]]:
         if event.wait(seconds):
             raise _Stopped
 
-    before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield pause
     finally:
@@ -242,12 +255,16 @@ def _stop_all(port: int, directory: Path) -> None:
     import ray
     import ray.serve
 
-    if ray.is_initialized():
-        shut_serve: Callable[[], None] = ray.serve.shutdown
-        shut_serve()
-        ray.shutdown()
+    try:
+        if ray.is_initialized():
+            shut_serve: Callable[[], None] = ray.serve.shutdown
+            shut_serve()
+            ray.shutdown()
+    except Exception:
+        # A node that is half gone cannot be asked to end in order; its processes end all the same.
+        log.warning("Ray did not shut down in order", exc_info=True)
     end(descendants(os.getpid()), STOP_GRACE_S)
-    end(mentioning(directory), STOP_GRACE_S)
+    end(left_behind(directory), STOP_GRACE_S)
     for server in rundir.recorded():
         if server.port == port and server.pid == os.getpid():
             server.forget()

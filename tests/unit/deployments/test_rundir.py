@@ -12,11 +12,13 @@ import pytest
 
 from capyra.deployments import rundir
 from capyra.deployments.processes import (
+    MARK,
     alive,
     command_of,
     descendants,
     end,
     free_ports,
+    left_behind,
     mentioning,
     port_taken,
 )
@@ -90,6 +92,38 @@ def test_processes_are_found_and_ended(sleeper: subprocess.Popen[bytes], tmp_pat
     assert alive(sleeper.pid)
     end([sleeper.pid], grace_s=10)
     assert not alive(sleeper.pid)
+
+
+def test_who_only_reads_a_log_of_a_cluster_is_not_left_behind_by_it(
+    sleeper: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    assert mentioning(tmp_path) == [sleeper.pid]
+    assert left_behind(tmp_path) == []
+    code = "import sys; print('up', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, f"{tmp_path}/haproxy.cfg"],
+        env={**os.environ, MARK: f"{tmp_path}/haproxy.cfg"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as proxy:
+        assert proxy.stdout is not None
+        proxy.stdout.readline()
+        assert left_behind(tmp_path) == [proxy.pid]
+        proxy.kill()
+
+
+def test_a_run_directory_of_somebody_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CAPYRA_RUN_DIR", raising=False)
+    somebody = 2**30 + os.getpid()
+    monkeypatch.setattr(os, "getuid", lambda: somebody)
+    path = Path(f"/tmp/capyra-{somebody}")
+    assert rundir.base() == path
+    path.mkdir()
+    try:
+        with pytest.raises(ConfigError, match="somebody else"):
+            rundir.base()
+    finally:
+        path.rmdir()
 
 
 def test_ending_nobody_is_no_error() -> None:
