@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 from capyra.deployments.experts_file import ExpertsFile
+from capyra.deployments.gateway.keys import Keys
 from capyra.deployments.reporter import Reporter
 from capyra.deployments.rest import ServeRest
-from capyra.deployments.serve_config import LOOPBACK, render
+from capyra.deployments.serve_config import render
 from capyra.engine.errors import CapacityError, CapyraError, ConfigError
 
 FAILED_STATES = ("DEPLOY_FAILED", "UNHEALTHY")
@@ -46,7 +46,7 @@ def check_exposure(file: ExpertsFile) -> None:
     """A server that others can reach has a key; its processes inherit it from this one's
     environment, or from that of the node."""
     server = file.server
-    if server.host not in LOOPBACK and not os.environ.get(server.key_env):
+    if server.exposed and not Keys.from_environment(server.key_env):
         raise ConfigError(
             f"server.host {server.host} can be reached from outside, and there is no key: set "
             f"{server.key_env}, or keep the host at 127.0.0.1"

@@ -14,7 +14,6 @@ from capyra.deployments.names import (
 )
 from capyra.engine.config import ExpertConfig
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 ON_HEAD = {"node:__internal_head__": 0.001}
 DRAIN_POLL_S = 0.2
 GATEWAY_DRAIN_S = 35.0
@@ -28,7 +27,7 @@ def render(file: ExpertsFile) -> dict[str, Any]:
     return {
         # Proxies reach gateways at the server's own address: on loopback, only those of their
         # own node. So there is one proxy, and the gateways are beside it.
-        "proxy_location": "HeadOnly" if server.host in LOOPBACK else "EveryNode",
+        "proxy_location": "EveryNode" if server.exposed else "HeadOnly",
         "http_options": {"host": server.host, "port": server.port},
         "logging_config": {"encoding": "JSON", "enable_access_log": False},
         "applications": [
@@ -55,7 +54,7 @@ def _gateway(file: ExpertsFile, experts: dict[str, ExpertConfig]) -> dict[str, A
         "num_replicas": file.server.replicas,
         "ray_actor_options": {
             "num_cpus": 0,
-            "resources": ON_HEAD if file.server.host in LOOPBACK else {},
+            "resources": {} if file.server.exposed else ON_HEAD,
         },
         "graceful_shutdown_wait_loop_s": DRAIN_POLL_S,
         "graceful_shutdown_timeout_s": GATEWAY_DRAIN_S,

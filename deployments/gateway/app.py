@@ -15,7 +15,7 @@ from capyra.deployments.gateway.handlers import Handlers
 from capyra.deployments.gateway.keys import Keys
 from capyra.deployments.gateway.meters import Meters, Record
 from capyra.deployments.gateway.settings import ServerConfig
-from capyra.engine.errors import QueueFull
+from capyra.engine.errors import ConfigError, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +41,18 @@ def build(
     keys: Keys | None = None,
     now: Callable[[], float] = time.time,
 ) -> Gateway:
-    """The application. Keys come from the environment unless given."""
+    """The application. Keys come from the environment unless given.
+
+    Who deployed it had a key in the environment; whether this process has it is another question,
+    and without one it would serve everybody.
+    """
     if keys is None:
         keys = Keys.from_environment(config.key_env)
+    if config.exposed and not keys:
+        raise ConfigError(
+            f"server.host {config.host} can be reached from outside, and this node has no key: set "
+            f"{config.key_env} in the environment of every node, before Ray starts"
+        )
     handlers = Handlers(experts, config, meters, now)
     return Gateway(routes(handlers), handlers, config, meters, keys)
 

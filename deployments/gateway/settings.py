@@ -8,6 +8,7 @@ from capyra.engine.config import Bytes, Seconds, Settings
 
 MOST_MESSAGES = 2**14
 MOST_PROMPTS = 2**12
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class BodyLimits(Settings):
@@ -83,3 +84,8 @@ class ServerConfig(Settings):
     deadline: Deadlines = Field(default=Deadlines(), description="Limits of a request's time")
     heartbeat: Heartbeat = Field(default=Heartbeat(), description="Signs of life in streams")
     images: Images = Field(default=Images(), description="Limits of image parts")
+
+    @property
+    def exposed(self) -> bool:
+        """Whether it can be reached from other machines; then it needs keys."""
+        return self.host not in LOOPBACK

@@ -58,5 +58,8 @@ def test_a_reachable_server_needs_a_key(tmp_path: Path, monkeypatch: pytest.Monk
     open_to_all = file(tmp_path, text % "0.0.0.0")
     with pytest.raises(ConfigError, match="CAPYRA_API_KEY"):
         check_exposure(open_to_all)
+    monkeypatch.setenv("CAPYRA_API_KEY", " ,")
+    with pytest.raises(ConfigError, match="CAPYRA_API_KEY"):
+        check_exposure(open_to_all)
     monkeypatch.setenv("CAPYRA_API_KEY", "secret")
     check_exposure(open_to_all)

@@ -8,7 +8,11 @@ from dataclasses import replace
 import pytest
 
 from capyra.deployments.experts import ReplicaView
+from capyra.deployments.gateway.app import build
+from capyra.deployments.gateway.meters import PrometheusMeters
+from capyra.deployments.gateway.settings import ServerConfig
 from capyra.engine.config import ExpertConfig
+from capyra.engine.errors import ConfigError
 from capyra.engine.types import EngineStats
 
 
@@ -171,6 +175,15 @@ async def test_without_the_key_nothing_is_told(client_of, header):
         assert response.headers["www-authenticate"] == "Bearer"
     response = await client.post("/v1/chat/completions", b"{}", headers)
     assert response.status == 401
+
+
+def test_a_node_without_the_key_serves_nobody_from_outside(experts, monkeypatch):
+    outside = ServerConfig(host="0.0.0.0")
+    monkeypatch.delenv("CAPYRA_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="CAPYRA_API_KEY"):
+        build(experts, outside, PrometheusMeters())
+    monkeypatch.setenv("CAPYRA_API_KEY", "one, two")
+    build(experts, outside, PrometheusMeters())
 
 
 async def test_each_key_opens_and_health_needs_none(client_of):
