@@ -106,15 +106,25 @@ def _said(tokens: Sequence[int], control: Sequence[int]) -> bytes:
 
 
 def read(tokens: Sequence[int]) -> list[Place]:
-    """What is expected at the place of each token of a prompt."""
+    """What is expected at the place of each token of a prompt.
+
+    As `_said` tells it for each mark, but in one pass: a prompt may consist of marks.
+    """
     places: list[Place] = []
-    control: list[int] = []
     echo: Echo | None = None
+    mark, start = BEGIN, 0
+    asked: bytes | None = None
+    other = b""
     for place, token in enumerate(tokens):
         places.append(echo.expects if echo else None)
         if token >= 256:
-            control.append(place)
-            echo = Echo(_said(tokens, control)) if token == ASSISTANT else None
+            piece = bytes(tokens[start:place])
+            if mark in (USER, TOOL):
+                asked = piece
+            elif mark not in (ASSISTANT, END):
+                other = piece
+            echo = Echo(other if asked is None else asked) if token == ASSISTANT else None
+            mark, start = token, place + 1
         elif echo:
             echo.write(token)
     return places

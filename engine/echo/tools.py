@@ -25,8 +25,15 @@ def forced_call(prompt: ChatPrompt, said: str) -> str | None:
 def _text_property(tool: Tool) -> str:
     """The property that takes any string: `text`, or the one that the schema demands."""
     schema = tool.parameters
-    properties = schema.get("properties") or {}
-    required = list(schema.get("required") or ())
+    properties, required = schema.get("properties") or {}, schema.get("required") or []
+    if not isinstance(properties, dict) or not (
+        isinstance(required, list) and all(isinstance(name, str) for name in required)
+    ):
+        raise InvalidValue(
+            f"the parameters of {tool.name!r} are no JSON schema: `properties` is an object and "
+            "`required` a list of names",
+            param="tools",
+        )
     candidates = required or ["text", *properties]
     for name in candidates:
         kind = properties.get(name)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -11,7 +12,8 @@ from capyra.engine.echo.model import Echo, begin, logprobs, read
 from capyra.engine.echo.template import render
 from capyra.engine.echo.tools import forced_call
 from capyra.engine.echo.vocabulary import ASSISTANT, END, SIZE
-from capyra.engine.errors import Unsupported
+from capyra.engine.echo.vocabulary import USER as ASKS
+from capyra.engine.errors import InvalidValue, Unsupported
 from capyra.engine.types import (
     ChatPrompt,
     ImagePart,
@@ -103,6 +105,22 @@ def test_a_prompt_is_read_as_answers_are_written() -> None:
     assert tokens[places.index((ord("H"), END)) - 1] == ASSISTANT
 
 
+def test_a_prompt_of_marks_is_read_in_one_pass() -> None:
+    class Counted(list[int]):
+        """Counts how much of it is copied."""
+
+        copied = 0
+
+        def __getitem__(self, place: Any) -> Any:
+            found = super().__getitem__(place)
+            self.copied += len(found) if isinstance(place, slice) else 1
+            return found
+
+    tokens = Counted([ASKS, *b"hello", END, *[ASSISTANT] * 2000])
+    assert read(tokens)[-1] == (ord("h"), END)
+    assert tokens.copied < 2 * len(tokens)
+
+
 def test_an_image_is_seen_by_its_size() -> None:
     data = io.BytesIO()
     Image.new("L", (48, 32)).save(data, "PNG")
@@ -156,6 +174,17 @@ def test_a_tool_that_takes_no_text_cannot_be_forced(schema: dict[str, object]) -
     with pytest.raises(Unsupported, match="'add'") as refused:
         forced_call(prompt, "said")
     assert refused.value.param == "tool_choice"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"properties": [1]}, {"properties": "x"}, {"required": 5}, {"required": [["a"]]}],
+)
+def test_parameters_that_are_no_schema_are_the_callers_mistake(schema: dict[str, object]) -> None:
+    prompt = ChatPrompt((USER,), (Tool("add", parameters=schema),), ToolChoice("required"))
+    with pytest.raises(InvalidValue, match="'add'") as refused:
+        forced_call(prompt, "said")
+    assert refused.value.param == "tools"
 
 
 @pytest.mark.parametrize("mode", ["auto", "none"])
