@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
@@ -42,6 +43,9 @@ logger = logging.getLogger(__name__)
 TRIES = 3
 """How often a request is begun: again only while its client has seen no token."""
 
+PATIENCE_S = 30.0
+"""How long Control may be silent: it answers after some seconds even if there is no news."""
+
 Handles = Callable[[str], DeploymentHandle[Any]]
 
 
@@ -70,10 +74,11 @@ class ServeExperts:
         """Follow Control's snapshots, for ever."""
         while True:
             try:
-                await self.watch_once()
-            except (RayError, RayServeException):
+                async with asyncio.timeout(PATIENCE_S):
+                    await self.watch_once()
+            except Exception as error:  # noqa: BLE001 - one that is missed would freeze the view
                 # Control restarts: the last snapshot serves until the next one tells news.
-                logger.warning("Control did not answer; trying again")
+                logger.warning("Control did not answer (%r); trying again", error)
                 self._snapshot = Snapshot(-1, self._snapshot.experts)
                 await asyncio.sleep(0.5)
 
@@ -96,8 +101,11 @@ class ServeExperts:
     ) -> AsyncGenerator[Sequence[StreamItem]]:
         told = _Told()
         for left in reversed(range(TRIES)):
+            # A replica that was only out of reach may still be at the last try, and an engine
+            # refuses an id that is under way.
+            asked = request if left == TRIES - 1 else replace(request, id=f"{request.id}+{left}")
             try:
-                async with aclosing(self._attempt(expert, request, call)) as batches:
+                async with aclosing(self._attempt(expert, asked, call)) as batches:
                     async for batch in batches:
                         if news := told.news(batch):
                             yield news

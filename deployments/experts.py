@@ -66,10 +66,10 @@ class Experts(Protocol):
     def generate(
         self, expert: str, request: GenerateRequest, call: Call
     ) -> AsyncGenerator[Sequence[StreamItem], None]:
-        """The answer, in batches as they come: `Accepted` first, or an exception.
+        """The answer, in batches as they come: `Accepted` first, unless it is refused.
 
-        What fails after `Accepted` comes as `Failed`, or as an exception if the replica is
-        lost. Closing the iterator cancels the work behind it, wherever it is.
+        What fails comes as `Failed`, the last item, or as an exception if no replica could be
+        reached or it is lost. Closing the iterator cancels the work behind it, wherever it is.
         """
 
     async def embed(self, expert: str, request: EmbedRequest, call: Call) -> Embeddings: ...

@@ -138,6 +138,8 @@ async def _stream(exchange: Exchange, batches: Batches, dialect: Dialect, flow: 
                 case Started():
                     text += dialect.started(item)
                 case Finished():
+                    if item.reason == "cancelled" and text:
+                        await flow.write(text.encode("ascii"))
                     _refuse_cut(item)
                     text += dialect.finished(item)
                 case Done():

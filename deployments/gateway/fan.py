@@ -96,6 +96,10 @@ class _Ledger:
         before = len(self._accepted)
         items = [item for each in batch if (item := self._item(number, each)) is not None]
         if len(self._accepted) < self._prompts:
+            for item in items:
+                if isinstance(item, Failed):
+                    # One that is refused is never accepted: nothing of the others is told.
+                    raise item.failure.error()
             self._early += items
             return ()
         if before == self._prompts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -81,6 +82,7 @@ class Handle:
         self._scripts = list(scripts)
         self._answer = answer
         self.responses: list[Response] = []
+        self.ids: list[str] = []
         self.generate = Method(self._generate)
         self.render = Method(lambda *_: Answering(self._answer))
 
@@ -88,7 +90,8 @@ class Handle:
         assert stream
         return self
 
-    def _generate(self, *_: object) -> Response:
+    def _generate(self, request: GenerateRequest, _: Call) -> Response:
+        self.ids.append(request.id)
         self.responses.append(Response(self._scripts.pop(0)))
         return self.responses[-1]
 
@@ -138,6 +141,8 @@ async def test_tries_end() -> None:
     handle = Handle(*([ActorDiedError()] for _ in range(9)))
     assert (await error(handle)).code == "expert_lost"
     assert len(handle.responses) == 3
+    assert len(set(handle.ids)) == 3, "the one before may still be under way somewhere"
+    assert handle.ids[0] == REQUEST.id
 
 
 @pytest.mark.parametrize(
@@ -193,3 +198,27 @@ async def test_views_join_settings_and_snapshot() -> None:
     assert set(made.views()) == {"alpha", "beta"}
     assert made.views()["alpha"].state == "ready"
     assert made.views()["beta"].state == "unknown"
+
+
+@pytest.mark.parametrize("error", [ActorDiedError(), RuntimeError("a channel closed")])
+async def test_watching_goes_on_whatever_control_does(error: Exception) -> None:
+    asked = asyncio.Event()
+
+    class Control:
+        """Breaks."""
+
+        def __init__(self) -> None:
+            self.snapshot = Method(self._snapshot)
+
+        def _snapshot(self, _: int) -> Answering:
+            asked.set()
+            return Answering(error)
+
+    made = ServeExperts(lambda _: Handle(), control=Control())
+    watching = asyncio.create_task(made.keep_watching())
+    await asked.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not watching.done()
+    watching.cancel()
+    await asyncio.wait([watching])

@@ -188,6 +188,17 @@ async def test_one_that_ends_too_soon_is_our_fault(client):
     assert (await complete(client, ["a", "b"])).status == 500
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_one_prompt_that_its_expert_refuses_is_told_as_it_was_refused(client, stream):
+    refusal = Failed(Failure("queue_full", "no room", retry_after_s=1.0))
+    client.experts.scripts = {"a": client.experts.says("x"), "b": [[refusal]]}
+
+    response = await complete(client, ["a", "b"], stream=stream)
+
+    assert response.status == 429
+    assert response.error["code"] == "queue_full"
+
+
 async def test_a_client_that_leaves_cancels_all(client):
     client.experts.script = [[client.experts.accepted], asyncio.Event()]
 

@@ -159,6 +159,18 @@ async def test_an_answer_that_somebody_aborted_is_no_answer(client, stream):
     assert response.error["code"] == "cancelled"
 
 
+async def test_what_was_said_before_an_abort_is_told(client):
+    client.experts.script = [
+        [client.experts.accepted, Started(1)],
+        [Delta(0, "Hel", (1,)), Finished(0, "cancelled"), Done(Usage(1, 1))],
+    ]
+
+    response = await client.chat(stream=True)
+
+    assert response.events[0]["choices"][0]["delta"]["content"] == "Hel"
+    assert response.events[-1]["error"]["code"] == "cancelled"
+
+
 async def test_a_backlog_is_coalesced_answer_by_answer(client):
     def piece(index, text, token):
         return Delta(index, text, (token,), (TokenLogprob(text, token, -0.5),))
