@@ -61,8 +61,11 @@ class Expert:
         self._reports = asyncio.create_task(self._keep_reporting())
 
     async def reconfigure(self, user_config: dict[str, object]) -> None:
-        self._settings = ExpertSettings.model_validate(user_config)
-        await self._host.configure(self._settings.config)
+        settings = ExpertSettings.model_validate(user_config)
+        # A relative `model` is another directory where the experts file lies elsewhere.
+        moved = self._settings is not None and self._settings.model != settings.model
+        self._settings = settings
+        await self._host.configure(settings.config, moved=moved)
 
     def _make(self, config: ExpertConfig) -> Engine:
         assert self._settings is not None

@@ -82,16 +82,19 @@ class Host:
 
     # --- settings ---------------------------------------------------------------------------
 
-    async def configure(self, config: ExpertConfig) -> None:
-        """Take new settings. Running requests end on the engine that they began on."""
+    async def configure(self, config: ExpertConfig, *, moved: bool = False) -> None:
+        """Take new settings. Running requests end on the engine that they began on.
+
+        `moved`: the same words mean another model now, so that the engine must be a new one.
+        """
         # An engine takes its time to be made: settings that come meanwhile follow.
         async with self._settling:
-            await self._settle(config)
+            await self._settle(config, moved)
         self.changed.set()
 
-    async def _settle(self, config: ExpertConfig) -> None:
+    async def _settle(self, config: ExpertConfig, moved: bool) -> None:
         old = self._tenure
-        if old is not None and _unseen(old.config, config):
+        if old is not None and not moved and _unseen(old.config, config):
             old.config, old.keep_alive_s = config, config.keep_alive
             self._rearm(old)
         else:

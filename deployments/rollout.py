@@ -11,10 +11,12 @@ from capyra.deployments.gateway.keys import Keys
 from capyra.deployments.reporter import Reporter
 from capyra.deployments.rest import ServeRest
 from capyra.deployments.serve_config import render
-from capyra.engine.errors import CapacityError, CapyraError, ConfigError
+from capyra.engine.errors import CapacityError, CapyraError, ConfigError, UnknownExpert
 
 FAILED_STATES = ("DEPLOY_FAILED", "UNHEALTHY")
 PAUSE_S = 0.25
+BUILD_TRIES = 240
+"""How often an expert is looked for that Serve may still be building: for a minute."""
 
 
 def roll_out(
@@ -24,7 +26,8 @@ def roll_out(
     timeout_s: float | None,
     pause: Callable[[float], object] = time.sleep,
 ) -> list[str]:
-    """Deploy, and wait until every application runs; without a timeout, return at once.
+    """Deploy, and wait until every application runs; without a timeout, return as soon as Serve
+    knows what it is to do.
 
     The names of the applications. `pause` may raise to give the waiting up.
     """
@@ -38,8 +41,22 @@ def roll_out(
     for name, expert in file.experts.items():
         # Serve's config knows no zero; a deploy later leaves a scaled number alone.
         if expert.active and expert.replicas.initial == 0 and name not in before:
-            rest.scale(name, 0)
+            _empty(rest, name, pause)
     return names
+
+
+def _empty(rest: ServeRest, expert: str, pause: Callable[[float], object]) -> None:
+    """Scale a new expert to zero. Serve knows it only when its application has been built, some
+    seconds after the config was accepted."""
+    for left in reversed(range(BUILD_TRIES)):
+        try:
+            rest.scale(expert, 0)
+        except UnknownExpert:
+            if not left:
+                raise
+            pause(PAUSE_S)
+        else:
+            return
 
 
 def check_exposure(file: ExpertsFile) -> None:

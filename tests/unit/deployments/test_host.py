@@ -297,6 +297,13 @@ async def test_light_settings_keep_the_engine(host: Host, makes: Makes) -> None:
     assert host.state() == "ready"
 
 
+async def test_another_model_under_the_same_settings_is_another_engine(
+    host: Host, makes: Makes
+) -> None:
+    await host.configure(settings(), moved=True)
+    assert len(makes.engines) == 2
+
+
 async def test_heavy_settings_change_engines_without_breaking_an_answer(
     host: Host, makes: Makes
 ) -> None:
