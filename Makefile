@@ -16,7 +16,7 @@ else
 TORCH := torch==2.13.0+cpu
 endif
 
-.PHONY: help serve test check format types install install-test test-clients test-arm rehearse soak bench peers experts-schema clean
+.PHONY: help serve test check format types install install-test test-clients test-models test-arm rehearse soak bench peers experts-schema clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ soak: install-test ## the long sweeps
 
 test-clients: install-test build/clients/installed ## clients that want environments of their own
 	@$(BIN)/python -m pytest -q -m clients
+
+test-models: install-test ## the native engine's models beside transformers
+	@$(PIP) install -q -e ".[dev,models]"
+	@$(BIN)/python -m pytest -q -m "models and not slow" --timeout 600
 
 rehearse: install-test ## `ray up` on two machines made of namespaces; as root
 	@$(BIN)/python -m pytest -q -m slow tests/cluster/test_ray_up.py --timeout 1800

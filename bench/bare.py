@@ -4,8 +4,6 @@ A FastAPI ingress that parses the body, calls a generator through a handle, and 
 answer: no checks, no errors, no cancellation, no metrics.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import AsyncIterator

@@ -28,7 +28,12 @@ class Language:
         self.words = Words(self.tokenizer.data, self.tokenizer.name, self.tokenizer.ends)
         source = find_template(directory, template)
         self.template = (
-            ChatTemplate(source, self.tokenizer.variables, self.tokenizer.control_names)
+            ChatTemplate(
+                source,
+                self.tokenizer.variables,
+                self.tokenizer.control_names,
+                self.tokenizer.mark_names,
+            )
             if source is not None
             else None
         )

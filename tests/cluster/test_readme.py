@@ -35,7 +35,8 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[str]:
     lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
     # `capyra stop` would end the server that the other tests use; every server here ends so.
-    return [line.split("   #")[0].strip() for line in lines if not line.endswith("capyra stop")]
+    found = [line.split("   #")[0].strip() for line in lines]
+    return [line for line in found if line and not line.endswith("capyra stop")]
 
 
 def here(text: str, server: Server) -> str:

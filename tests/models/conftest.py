@@ -27,7 +27,7 @@ POISON = 1e4
 @pytest.fixture(scope="session")
 def transformers() -> Any:
     module = pytest.importorskip(
-        "transformers", reason="the reference is not installed: pip install capyra[dev]"
+        "transformers", reason="the reference is not installed: make test-models"
     )
     module.logging.set_verbosity_error()
     module.logging.disable_progress_bar()

@@ -9,7 +9,7 @@ import pytest
 from capyra.engine.native.chat import ChatTemplate
 from capyra.engine.types import ChatPrompt, Message, TextPart, Tool, ToolCall
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore")]
 
 MESSAGES = (
     Message("system", (TextPart("Be <brief> & kind.\n"),)),

@@ -14,7 +14,7 @@ from capyra.engine.native.model.layout import arrange
 from capyra.engine.native.model.ops import TORCH, serving
 from capyra.engine.native.model.weights import Weights
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore")]
 
 TOLERANCE = 1e-4
 LENGTHS = (1, 17, 300)

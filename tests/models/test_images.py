@@ -18,7 +18,7 @@ from capyra.engine.native.model.images import ImageReader
 from capyra.engine.native.model.layout import arrange
 from capyra.engine.types import ImagePart
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore")]
 
 TOLERANCE = 1e-4
 PLACEHOLDER = 310

@@ -15,7 +15,7 @@ from capyra.engine.native.model.layout import arrange, arrange_vision
 from capyra.engine.native.model.training import initial_parameters, save_parameters
 from capyra.engine.native.model.vision import look
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore")]
 
 _TEXT = {
     "vocab_size": 90,
