@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+
+_LOST = (
+    r'"{\"error\":{\"message\":\"the gateway was lost: send the request again\",'
+    r'\"type\":\"server_error\",\"param\":null,\"code\":\"unavailable\"}}"'
+)
+HAPROXY_DEFAULTS = (
+    # A client that leaves before its answer begins is to be noticed (tests/cluster/test_abuse.py).
+    # Serve's `splice-request` hides it from HAProxy 2.8 when head and body came one after the
+    # other, as from most clients: the answer was then made to its end.
+    "no option splice-request",
+    # In all, for headers. `timeout client` counts silence, which a byte now and then breaks.
+    "timeout http-request 30s",
+    # What HAProxy says itself, in the shape that clients read.
+    *(
+        f"http-error status {status} content-type application/json hdr retry-after 1 string {_LOST}"
+        for status in (502, 503)
+    ),
+)
+"""What Serve's settings for HAProxy have no name for."""
 
 MODE: Mapping[str, str] = {
     # HAProxy in front and gRPC between replicas: three times the requests, a fifth of the
@@ -12,9 +32,11 @@ MODE: Mapping[str, str] = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     # Images travel in a request: Serve's 4 MB would answer them with a 500.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * 2**20),
-    # A client that sends its headers a byte at a time is dropped after so long. Answers are not
+    # A client that neither sends nor takes anything is dropped after so long. Answers are not
     # touched: heartbeats keep them lively, and waiting for the server does not count.
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+    # The last line of the defaults in Serve's template: more lines may follow it.
+    "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": "\n    ".join(("leastconn", *HAPROXY_DEFAULTS)),
     # HAProxy reloads when gateways come and go; streams on the old one may end in peace.
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
     "RAY_SERVE_LOG_TO_STDERR": "0",
@@ -29,6 +51,8 @@ def local_environment(directory: Path, metrics_port: int, stats_port: int) -> di
     # most: what surrounds it is short.
     return {
         **MODE,
+        # What the shell says already is what its owner wants.
+        **{name: os.environ[name] for name in MODE if name in os.environ},
         # A token file in the home directory must not lock the local cluster's owner out.
         "RAY_AUTH_MODE": "disabled",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
