@@ -15,11 +15,19 @@ import asyncio
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.harness import Results, alternate, run
+from capyra.deployments.cli.loadgen.drive import Driver
+from capyra.deployments.cli.loadgen.figures import figures
+from capyra.deployments.cli.loadgen.plan import Plan
+from capyra.deployments.cli.loadgen.wire import Target
+from capyra.deployments.experts_file import load
+from capyra.deployments.serve_config import render
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -41,8 +49,6 @@ PROMPT = "The quick brown fox jumps over the lazy dog and runs away from it."
 
 
 def measure(quick: bool) -> Results:
-    from capyra.deployments.experts_file import load
-    from capyra.deployments.serve_config import render
     from serving import start
 
     os.environ["PYTHONPATH"] = str(ROOT)
@@ -61,8 +67,6 @@ def measure(quick: bool) -> Results:
 
 
 def _compare(url: str, rounds: int, seconds: float) -> Results:
-    from capyra.deployments.cli.loadgen.plan import Plan
-
     results = Results()
     sides = (f"{url}", f"{url}/bare")
     asked = Plan(
@@ -77,34 +81,30 @@ def _compare(url: str, rounds: int, seconds: float) -> Results:
     )
     streamed = replace(asked, stream=True, output_tokens=64)
 
-    def rate(found: dict[str, Any]) -> float:
-        return float(found["throughput"]["requests_per_s"])
+    def rates(loads: list[dict[str, Any]]) -> list[float]:
+        return [load["throughput"]["requests_per_s"] for load in loads]
 
     for clients in (1, 32):
-        plan = replace(asked, concurrency=clients)
-        pairs = alternate(rounds, *((lambda s=side: _load(s, plan)) for side in sides))
-        ours, bare = pairs
-        results.ratio(f"requests_ratio_c{clients}", [rate(f) for f in ours], [rate(f) for f in bare])
+        ours, bare = _turns(rounds, sides, replace(asked, concurrency=clients))
+        results.ratio(f"requests_ratio_c{clients}", rates(ours), rates(bare))
         if clients == 1:
-            p50 = [[f["latency_ms"]["p50"] for f in side] for side in pairs]
-            added = [a - b for a, b in zip(*p50, strict=True)]
-            results.median("p50_added_ms_c1", added)
-    plan = replace(streamed, concurrency=16)
-    ours, bare = alternate(rounds, *((lambda s=side: _load(s, plan)) for side in sides))
+            p50 = [[f["latency_ms"]["p50"] for f in side] for side in (ours, bare)]
+            results.median("p50_added_ms_c1", [a - b for a, b in zip(*p50, strict=True)])
+    ours, bare = _turns(rounds, sides, replace(streamed, concurrency=16))
     tokens = [[f["throughput"]["output_tokens_per_s"] for f in side] for side in (ours, bare)]
     results.ratio("stream_tokens_ratio_c16", *tokens)
-    plan = replace(streamed, concurrency=32)
-    ours, bare = alternate(rounds, *((lambda s=side: _load(s, plan)) for side in sides))
+    ours, bare = _turns(rounds, sides, replace(streamed, concurrency=32))
     first = [[f["ttft_ms"]["p99"] for f in side] for side in (ours, bare)]
     results.ratio("ttft_p99_ratio_c32", *first)
     return results
 
 
-def _load(url: str, plan: Any) -> dict[str, Any]:
-    from capyra.deployments.cli.loadgen.drive import Driver
-    from capyra.deployments.cli.loadgen.figures import figures
-    from capyra.deployments.cli.loadgen.wire import Target
+def _turns(rounds: int, sides: Sequence[str], plan: Plan) -> list[list[dict[str, Any]]]:
+    """What each side's loads came to, the sides taking turns."""
+    return alternate(rounds, *(partial(_load, side, plan) for side in sides))
 
+
+def _load(url: str, plan: Plan) -> dict[str, Any]:
     async def drive() -> dict[str, Any]:
         driver = Driver(Target.of(url), plan)
         await driver.prepare()

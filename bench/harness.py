@@ -15,7 +15,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -46,9 +48,9 @@ class PeerMissing(Exception):
     """A benchmark needs a peer that `make peers` has not installed."""
 
 
-def alternate(rounds: int, *sides: Callable[[], float]) -> list[list[float]]:
+def alternate(rounds: int, *sides: Callable[[], T]) -> list[list[T]]:
     """Each side's values over so many rounds, the sides taking turns."""
-    values: list[list[float]] = [[] for _ in sides]
+    values: list[list[T]] = [[] for _ in sides]
     for _ in range(rounds):
         for side, found in zip(sides, values, strict=True):
             found.append(side())
@@ -65,7 +67,16 @@ def machine() -> dict[str, Any]:
             cpu = value.strip()
         if key.strip() in {"flags", "Features"}:
             flags = set(value.split())
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimddp", "i8mm", "sve2")
+    wanted = (
+        "avx2",
+        "avx512f",
+        "avx512_vnni",
+        "avx512_bf16",
+        "amx_bf16",
+        "asimddp",
+        "i8mm",
+        "sve2",
+    )
     return {
         "cpu": cpu,
         "architecture": platform.machine(),

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rawhttp import Answer, Request, Wire, connect, post
-from vitals import await_quiet, open_files, private_bytes, proxies, served
 
+from rawhttp import Answer, Request, Wire, connect, post
 from serving import Server
+from vitals import await_quiet, open_files, private_bytes, proxies, served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import httpx
 import pytest
-from rawhttp import Answer, Wire, connect, post
-from vitals import await_quiet
 
 from capyra.deployments.environment import MODE
+from rawhttp import Answer, Wire, connect, post
 from serving import Server, start
+from vitals import await_quiet
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

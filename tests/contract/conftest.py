@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import MAKERS, Maker, idle, ignore, until
 
 from capyra.engine.base import Engine
+from engines import MAKERS, Maker, idle, ignore, until
 
 Build = Callable[..., Engine]
 

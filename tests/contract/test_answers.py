@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 
 import pytest
-from engines import PROMPT, Answers, ask, chat, ignore, request
 
 from capyra.engine.base import Engine
 from capyra.engine.types import Started, TextPrompt, TokenPrompt
+from engines import PROMPT, Answers, ask, chat, ignore, request
 
 Build = Callable[..., Engine]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 import pytest
-from engines import Reader, ask, collect, idle, ignore, reading, request, until
 
 from capyra.engine.base import Engine
 from capyra.engine.types import Delta, Event, Finished, GenerateRequest, Started
+from engines import Reader, ask, collect, idle, ignore, reading, request, until
 
 Build = Callable[..., Engine]
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from engines import GREEDY, Maker, ask, idle, ignore, reading, request, until
 
 from capyra.engine.base import Engine
 from capyra.engine.errors import EngineFault, LoadFailed, ModelError
 from capyra.engine.types import Progress
+from engines import GREEDY, Maker, ask, idle, ignore, reading, request, until
 
 Build = Callable[..., Engine]
 

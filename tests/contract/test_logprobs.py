@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from engines import PROMPT, Maker, ask, chat, request
 
 from capyra.engine.base import Engine
 from capyra.engine.types import Sampling, TextPrompt, TokenLogprob, TokenPrompt
+from engines import PROMPT, Maker, ask, chat, request
 
 ENDLESS = {"ignore_eos": True}
 
@@ -47,9 +47,7 @@ async def test_each_token_has_its_own(engine: Engine, alternatives: int, wanted:
                 assert each.token_id == each.top[0][1], "greedy takes the likeliest"
 
 
-async def test_they_are_the_models_own(
-    engine: Engine, alternatives: int, maker: Maker
-) -> None:
+async def test_they_are_the_models_own(engine: Engine, alternatives: int, maker: Maker) -> None:
     """Neither temperature nor bias changes them."""
     greedy = await ask(engine, request(logprobs=1, max_tokens=1))
     forced = Sampling(temperature=1.7, logit_bias={greedy.tokens[0]: 100})

@@ -7,7 +7,6 @@ from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from engines import PROMPT, ask, chat, idle, ignore, request
 
 from capyra.engine.base import Engine
 from capyra.engine.errors import (
@@ -30,6 +29,7 @@ from capyra.engine.types import (
     Tool,
     ToolChoice,
 )
+from engines import PROMPT, ask, chat, idle, ignore, request
 
 Build = Callable[..., Engine]
 

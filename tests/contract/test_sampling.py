@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from engines import PROMPT, ask, request
 
 from capyra.engine.base import Engine
 from capyra.engine.types import GenerateRequest, Sampling
+from engines import PROMPT, ask, request
 
 ENDLESS = {"ignore_eos": True}
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from engines import PROMPT, ask, chat, idle, ignore, reading, request, until
 
 from capyra.engine.base import Engine
 from capyra.engine.types import Event, TokenPrompt
+from engines import PROMPT, ask, chat, idle, ignore, reading, request, until
 
 Build = Callable[..., Engine]
 

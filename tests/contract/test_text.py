@@ -6,12 +6,12 @@ import io
 from collections.abc import Callable
 
 import pytest
-from engines import PROMPT, chat
 from PIL import Image
 
 from capyra.engine.base import Engine
 from capyra.engine.errors import InvalidValue, Unsupported
 from capyra.engine.types import ChatPrompt, ImagePart, Message, TextPart, TextPrompt, TokenPrompt
+from engines import PROMPT, chat
 
 Build = Callable[..., Engine]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from engines import PROMPT
 
 from capyra.engine.base import Engine
 from capyra.engine.errors import ContextTooLong
 from capyra.engine.types import EmbedRequest, TextPrompt, TokenPrompt
+from engines import PROMPT
 
 TEXTS = ("", "a", PROMPT, "ä漢🦫", PROMPT + " Indeed.", "Something else entirely: 12345!")
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tiny import native, slow_load, slow_steps, tiny_model
-
 from capyra.engine.base import Engine
 from capyra.engine.config import ExpertConfig
 from capyra.engine.registry import EngineSpec, create
@@ -34,6 +32,7 @@ from capyra.engine.types import (
     ToolCallDelta,
     Usage,
 )
+from tiny import native, slow_load, slow_steps, tiny_model
 
 PROMPT = "The quick brown fox jumps over the lazy dog, and nobody knows why it does so again."
 GREEDY = Sampling(temperature=0)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from scripted_server import Reply, Server, as_json, ending, error, event, piece
 
 from capyra.deployments.cli.client import (
     CallPiece,
@@ -29,6 +28,7 @@ from capyra.engine.errors import (
     Unauthenticated,
     UnknownExpert,
 )
+from scripted_server import Reply, Server, as_json, ending, error, event, piece
 
 BODY = {"model": "echo", "messages": []}
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from capyra.deployments.cli.listing import Row, await_replicas, replica_count
-from capyra.deployments.rollout import await_running
 from capyra.deployments.experts import ExpertView, ReplicaView, State
 from capyra.deployments.gateway.models import card
 from capyra.deployments.reporter import Quiet
 from capyra.deployments.rest import ServeRest
+from capyra.deployments.rollout import await_running
 from capyra.engine.config import ExpertConfig
 from capyra.engine.errors import CapacityError, CapyraError, InvalidValue, UnknownExpert
 from capyra.engine.types import EngineStats

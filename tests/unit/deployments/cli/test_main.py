@@ -11,10 +11,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from scripted_server import Reply, Server, as_json, ending, error, event, piece
 
 from capyra.deployments.cli import main
 from capyra.engine.errors import ConfigError
+from scripted_server import Reply, Server, as_json, ending, error, event, piece
 
 CARD = {"id": "echo", "capyra": {"state": "ready", "target": 1, "replicas": [], "context": 64}}
 

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from engines import ask, chat, idle, ignore, request, until
 from pydantic import ValidationError
 
 from capyra.engine.config import ExpertConfig
@@ -24,6 +23,7 @@ from capyra.engine.types import (
     ToolCallDelta,
     ToolChoice,
 )
+from engines import ask, chat, idle, ignore, request, until
 
 
 async def loaded(**options: Any) -> EchoEngine:

@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from engines import Answers, ask, collect, request, until
 from PIL import Image
-from tiny import END, native, tiny_model, tiny_seer
 
 from capyra.engine.config import ExpertConfig
 from capyra.engine.errors import Cancelled, ConfigError, EngineFault, InvalidValue
@@ -44,6 +42,8 @@ from capyra.engine.types import (
     ToolCallDelta,
     ToolChoice,
 )
+from engines import Answers, ask, collect, request, until
+from tiny import END, native, tiny_model, tiny_seer
 
 ENDLESS = {"ignore_eos": True}
 WINDOWS: list[tuple[int | None, ...]] = [(None,), (24,), (None, 24)]

@@ -11,12 +11,12 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from engines import idle, request, until
-from tiny import native, tiny_model
 
 from capyra.engine.native.engine import NativeEngine
 from capyra.engine.native.memory import give_back
 from capyra.engine.types import OutputFormat, Sampling, TextPrompt, TokenPrompt
+from engines import idle, request, until
+from tiny import native, tiny_model
 
 
 def resident() -> int:

@@ -6,7 +6,6 @@ import asyncio
 import threading
 
 import pytest
-from scripted_server import Reply, Server, as_json, ending, error, piece
 
 from capyra.deployments.cli.loadgen.drive import Driver, Outcome
 from capyra.deployments.cli.loadgen.figures import figures
@@ -15,6 +14,7 @@ from capyra.deployments.cli.loadgen.stub import answer
 from capyra.deployments.cli.loadgen.wire import Target
 from capyra.deployments.errors import Unreachable
 from capyra.engine.errors import CapyraError, UnknownExpert
+from scripted_server import Reply, Server, as_json, ending, error, piece
 
 
 def talk(path: str, body: dict[str, object]) -> Reply:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from scripted_server import ending, event, piece
 
 from capyra.deployments.cli.loadgen.shot import Reading, Shot
+from scripted_server import ending, event, piece
 
 
 def read(
