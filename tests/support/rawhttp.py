@@ -76,7 +76,7 @@ class Wire:
                 await asyncio.sleep(gap_s)
 
     async def answer(self) -> Answer | None:
-        """The answer, read to its end or to the connection's; None if there came none."""
+        """The answer, read to its end or to the connection's; None if it came not whole."""
         try:
             status = await self.reader.readline()
             if not status:
@@ -90,7 +90,7 @@ class Wire:
                 body = await self.reader.read()
             else:
                 body = await self.reader.readexactly(int(length))
-        except ConnectionError:
+        except (ConnectionError, asyncio.IncompleteReadError):
             return None
         return Answer(int(status.split()[1]), headers, body)
 
