@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -159,14 +159,6 @@ REFUSED: dict[str, tuple[Request, int, str, str | None]] = {
     ),
     "10^6 messages": (post(CHAT, MILLION + b"]}"), 413, "too_large", None),
     "10^8 bytes promised": (post(CHAT, b"", content_length="100000000"), 413, "too_large", None),
-    "10^8 bytes sent": (post(CHAT, b" " * 10**8), 413, "too_large", None),
-    "10^8 bytes in chunks": (
-        Request(
-            post(CHAT, b"", content_length="", transfer_encoding="chunked").head,
-            (b"100000\r\n" + b" " * 2**20 + b"\r\n") * 100,
-        ),
-        413, "too_large", None,
-    ),
 }  # fmt: skip
 
 
@@ -179,6 +171,21 @@ def test_a_bad_body_is_told_what_is_wrong_where(server: Server, name: str) -> No
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_served_is_refused(server: Server, name: str) -> None:
     check_refused(server, *REFUSED[name])
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_without_end_is_refused_on_the_way(server: Server, chunked: bool) -> None:
+    if chunked:
+        head = post(CHAT, b"", content_length="", transfer_encoding="chunked").head
+        request = Request(head, (b"100000\r\n" + b" " * MIB + b"\r\n") * 100)
+    else:
+        request = post(CHAT, b" " * 10**8)
+    answer = asyncio.run(ask(server, request))
+    # The answer may be lost with the connection, which closes before all was sent.
+    if answer is not None:
+        assert (answer.status, answer.error["code"]) == (413, "too_large")
+    await_quiet(server)
+    check_serves(server)
 
 
 def check_refused(
@@ -292,30 +299,38 @@ def test_whoever_leaves_at_whichever_moment_takes_the_work_along(server: Server)
 
 
 def test_hundreds_that_leave_take_no_memory(server: Server) -> None:
-    # A request that stays behind costs its replica 240 kB of tokens, and the gateway 1.6 MB of
-    # body. Four hundred, were one in ten kept, are 10 MB and 64 MB; measured: under 1 MB.
+    # One that stays behind costs its replica 240 kB of tokens, and the gateway 1.6 MB of body.
     ballast = {str(number): "x" * 4096 for number in range(400)}
     body = chat("beta", "x" * 30_000, metadata=ballast)
     clients = [
         Leaver(CHAT, body | {"stream": stream}, rest=part, after_s=0.05)
         for stream, part in itertools.product((True, False), (1, 1, 1, 0.9))
     ]
-    asyncio.run(leave(server.url, clients * 20))
-    await_quiet(server)
-    before = holdings(server)
-    asyncio.run(leave(server.url, clients * 50))
-    await_quiet(server)
-    after = holdings(server)
-    for name, (memory, files) in after.items():
-        assert memory - before[name][0] < 8 * MIB, name
-        assert files - before[name][1] < 20, name
+    rounds = []
+    for _ in range(5):
+        asyncio.run(leave(server.url, clients * 12))
+        await_quiet(server)
+        rounds.append(holdings(server))
+    # The most that was ever needed at once is kept, and comes late on a busy machine; a leak grows
+    # in every round. If one request in ten stayed, the least would be 1.7 MB and 15 MB.
+    for name in rounds[0]:
+        steps = list(itertools.pairwise(found[name] for found in rounds))
+        assert min(new.memory - old.memory for old, new in steps) < MIB, (name, rounds)
+        assert min(new.files - old.files for old, new in steps) <= 2, (name, rounds)
     check_serves(server)
 
 
-def holdings(server: Server) -> dict[str, tuple[int, int]]:
-    """Memory and open files of every process on a request's way."""
+class Holding(NamedTuple):
+    """What a process has."""
+
+    memory: int
+    files: int
+
+
+def holdings(server: Server) -> dict[str, Holding]:
+    """Of all processes on a request's way."""
     pids = {**server.pids(), "haproxy": proxies(server)}
     return {
-        name: (sum(map(private_bytes, pids[name])), sum(map(open_files, pids[name])))
+        name: Holding(sum(map(private_bytes, pids[name])), sum(map(open_files, pids[name])))
         for name in ("haproxy", "gateway", "beta")
     }
