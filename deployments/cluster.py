@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from capyra.deployments.experts import Call, ExpertView
+from capyra.deployments.experts import Call, ExpertView, stopped
 from capyra.deployments.reports import ExpertReport, Snapshot
 from capyra.deployments.roster import state_of
 from capyra.engine.config import ExpertConfig
@@ -46,6 +46,10 @@ TRIES = 3
 PATIENCE_S = 30.0
 """How long Control may be silent: it answers after some seconds even if there is no news."""
 
+STOP_POLL_S = 0.5
+"""How often a request that no replica has taken yet looks whether its expert was stopped."""
+
+Batch = Sequence[StreamItem]
 Handles = Callable[[str], DeploymentHandle[Any]]
 
 
@@ -124,15 +128,31 @@ class ServeExperts:
         ended = False
         try:
             with _mapped(expert):
-                async for batch in response:
+                batches = aiter(response)
+                batch = await self._first(expert, batches)
+                while batch is not None:
                     last = batch[-1]
                     if isinstance(last, Failed) and last.failure.code == ExpertLost.code:
                         raise last.failure.error()
                     ended = isinstance(last, Done | Failed)
                     yield batch
+                    batch = await anext(batches, None)
         finally:
             if not ended:
                 response.cancel()
+
+    async def _first(self, expert: str, batches: AsyncIterator[Batch]) -> Batch | None:
+        """The first batch. A request that was sent just before its expert was stopped would wait
+        for a replica until its deadline: it is told instead."""
+        first = asyncio.ensure_future(anext(batches, None))
+        try:
+            while not (await asyncio.wait({first}, timeout=STOP_POLL_S))[0]:
+                view = self._views.get(expert)
+                if view is not None and view.target == 0 and not view.replicas:
+                    raise stopped(expert)
+            return first.result()
+        finally:
+            first.cancel()
 
     async def embed(self, expert: str, request: EmbedRequest, call: Call) -> Embeddings:
         found: Embeddings = await self._ask(expert, "embed", request, call)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from capyra.engine.config import ExpertConfig
+from capyra.engine.errors import ExpertStopped
 from capyra.engine.types import (
     Capabilities,
     Embeddings,
@@ -55,6 +56,14 @@ class Call:
     keep_alive_s: float | None = None
     """How long weights stay after this request; None: the expert's own."""
     trace: Mapping[str, str] = field(default_factory=dict)
+
+
+def stopped(name: str) -> ExpertStopped:
+    """What a request hears whose expert the operator holds at zero replicas."""
+    return ExpertStopped(
+        f"the expert {name!r} is stopped: its operator starts it with `capyra scale {name} 1`",
+        param="model",
+    )
 
 
 class Experts(Protocol):

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from capyra.deployments.experts import ExpertView, ReplicaView
-from capyra.engine.errors import ExpertStopped, UnknownExpert
+from capyra.deployments.experts import ExpertView, ReplicaView, stopped
+from capyra.engine.errors import UnknownExpert
 from capyra.engine.types import Capabilities
 
 
@@ -26,10 +26,7 @@ def find_running(views: Mapping[str, ExpertView], name: str) -> ExpertView:
     """The same, for a request: an operator's stop is told before anything is tried."""
     view = find(views, name)
     if view.target == 0:
-        raise ExpertStopped(
-            f"the expert {name!r} is stopped: its operator starts it with `capyra scale {name} 1`",
-            param="model",
-        )
+        raise stopped(name)
     return view
 
 

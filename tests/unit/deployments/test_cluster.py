@@ -222,3 +222,34 @@ async def test_watching_goes_on_whatever_control_does(error: Exception) -> None:
     assert not watching.done()
     watching.cancel()
     await asyncio.wait([watching])
+
+
+async def test_a_request_that_waits_for_a_stopped_expert_is_told() -> None:
+    class Never(Response):
+        """No replica will ever take it."""
+
+        async def __aiter__(self) -> AsyncIterator[Sequence[StreamItem]]:
+            await asyncio.Event().wait()
+            yield []
+
+    class Waiting(Handle):
+        def _generate(self, *_: object) -> Response:
+            self.responses.append(Never([]))
+            return self.responses[-1]
+
+    class Control:
+        def __init__(self) -> None:
+            news = Snapshot(1, {"alpha": ExpertReport(0)})
+            self.snapshot = Method(lambda _: Answering(news))
+
+    handle = Waiting()
+    made = ServeExperts(lambda _: handle, control=Control())
+    made.configure({"alpha": ExpertConfig(engine="echo")})
+    answer = made.generate("alpha", REQUEST, Call())
+    waiting = asyncio.ensure_future(anext(answer))
+    await asyncio.wait({waiting}, timeout=0.01)
+    await made.watch_once()
+    with pytest.raises(CapyraError) as raised:
+        await waiting
+    assert raised.value.code == "expert_stopped"
+    assert handle.responses[0].cancelled
