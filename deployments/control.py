@@ -1,7 +1,7 @@
 """Control: one replica that hears every expert's replicas and tells the gateways.
 
-It decides nothing yet; residency will. It may die: replicas carry on and report to the next one,
-gateways keep the last snapshot.
+It decides nothing yet; residency will. It may die: replicas carry on and report to the next one
+within a second, answers go on. Until those reports came, its first snapshot knows no replicas.
 """
 
 from __future__ import annotations
@@ -45,10 +45,6 @@ class Control:
 
     async def report(self, report: Report) -> None:
         self._roster.report(report, time.monotonic())
-        await self._announce()
-
-    async def leave(self, expert: str, replica: str) -> None:
-        self._roster.leave(expert, replica)
         await self._announce()
 
     async def snapshot(self, seen: int) -> Snapshot:

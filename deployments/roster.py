@@ -36,12 +36,6 @@ class Roster:
             known.reports[report.view.id] = (now, report)
             self._renew()
 
-    def leave(self, expert: str, replica: str) -> None:
-        """A replica ends, and says so."""
-        known = self._experts.get(expert)
-        if known is not None and known.reports.pop(replica, None) is not None:
-            self._renew()
-
     def retarget(self, targets: Mapping[str, int], now: float) -> None:
         """What Serve is asked for now; replicas that fell silent are forgotten on the way."""
         for name, known in self._experts.items():

@@ -68,14 +68,6 @@ def test_silent_replicas_are_forgotten() -> None:
     assert not made.snapshot.experts["a"].replicas
 
 
-def test_a_leaving_replica_is_forgotten_at_once() -> None:
-    made = roster("a")
-    made.report(report("a", "r1"), 0)
-    made.leave("a", "r1")
-    assert not made.snapshot.experts["a"].replicas
-    made.leave("a", "r1")
-
-
 def test_an_experts_state_is_the_best_of_its_replicas() -> None:
     def of(target: int | None, *states: State) -> State:
         return state_of(ExpertReport(target, tuple(view(s, s) for s in states)))
