@@ -21,6 +21,7 @@ _kernels = library.kernels()
 _rms_norm_kernels = {torch.float32: _kernels.rms_norm_f32, torch.bfloat16: _kernels.rms_norm_bf16}
 _glu_kernels = {torch.float32: _kernels.glu_f32, torch.bfloat16: _kernels.glu_bf16}
 _rope_kernels = {torch.float32: _kernels.rope_f32, torch.bfloat16: _kernels.rope_bf16}
+_attend_kernels = {torch.float32: _kernels.attend_f32, torch.bfloat16: _kernels.attend_bf16}
 _SMALL_GLU = 8192
 """Elements below which torch's two calls cost less than checking and making ours (measured: at
 5632 ours takes 1.1 times as long, at 11264 0.9)."""
@@ -50,6 +51,22 @@ def rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = Fa
         torch.ops.capyra.rope_(q, k, cos, sin, interleaved)
     else:
         _rope_(q, k, cos, sin, interleaved)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if is_compiling():
+        y: Tensor = torch.ops.capyra.linear(x, weight, bias)
+        return y
+    return _linear(x, weight, bias)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, tables: Tensor, seen: Tensor, scale: float, softcap: float = 0
+) -> Tensor:
+    if is_compiling():
+        y: Tensor = torch.ops.capyra.attend(q, k, v, tables, seen, scale, softcap)
+        return y
+    return _attend(q, k, v, tables, seen, scale, softcap)
 
 
 def _rms_norm(
@@ -138,6 +155,86 @@ def _rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = F
     )
 
 
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    inputs = x.shape[-1]
+    rows = _rows(x)
+    if (
+        rows is None
+        or rows[1] != 1
+        or x.dtype is not torch.bfloat16
+        or not _dense(weight, torch.bfloat16)
+        or weight.dim() != 2
+        or weight.shape[1] != inputs
+        or (bias is not None and not (_dense(bias, torch.bfloat16) and len(bias) == len(weight)))
+    ):
+        return fallback.linear(x, weight, bias)
+    outputs = weight.shape[0]
+    y = torch.empty((*x.shape[:-1], outputs), dtype=torch.bfloat16)
+    _kernels.linear_bf16(
+        y.data_ptr(),
+        x.data_ptr(),
+        weight.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        rows[0],
+        inputs,
+        outputs,
+        rows[3],
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, tables: Tensor, seen: Tensor, scale: float, softcap: float = 0
+) -> Tensor:
+    kernel = _attend_kernels.get(q.dtype)
+    if kernel is None or not _attends(q, k, v, tables, seen):
+        return fallback.attend(q, k, v, tables, seen, scale, softcap)
+    rows, heads, size = q.shape
+    y = torch.empty(q.shape, dtype=q.dtype)
+    kernel(
+        y.data_ptr(),
+        q.data_ptr(),
+        k.data_ptr(),
+        v.data_ptr(),
+        tables.data_ptr(),
+        seen.data_ptr(),
+        rows,
+        tables.shape[1],
+        heads,
+        k.shape[2],
+        size,
+        q.stride(0),
+        scale,
+        softcap,
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def _attends(q: Tensor, k: Tensor, v: Tensor, tables: Tensor, seen: Tensor) -> bool:
+    """Whether the kernel takes these: it checks nothing itself."""
+    if q.dim() != 3 or k.dim() != 4:
+        return False
+    rows, heads, size = q.shape
+    kv_heads = k.shape[2]
+    return (
+        q.stride()[1:] == (size, 1)
+        and q.is_cpu
+        and _dense(k, q.dtype)
+        and _dense(v, q.dtype)
+        and k.shape == v.shape
+        and k.shape[1] == library.BLOCK
+        and k.shape[3] == size
+        and heads % kv_heads == 0
+        and heads // kv_heads * size <= library.PASS
+        and tables.shape[0] == rows
+        and seen.shape == (rows, 2)
+        and _dense(tables, torch.int64)
+        and _dense(seen, torch.int64)
+    )
+
+
 def _rotates(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> bool:
     """Whether the kernel takes these: it checks nothing itself."""
     if q.dim() != 3 or k.dim() != 3 or cos.dim() != 3:
@@ -191,6 +288,14 @@ def _meta_rope_(*_: object) -> None:
     return None
 
 
+def _meta_linear(x: Tensor, weight: Tensor, *_: object) -> Tensor:
+    return torch.empty((*x.shape[:-1], weight.shape[0]), dtype=x.dtype, device=x.device)
+
+
+def _meta_attend(q: Tensor, *_: object) -> Tensor:
+    return torch.empty(q.shape, dtype=q.dtype, device=q.device)
+
+
 _ops: Any = cast("Any", torch.library.Library)("capyra", "DEF")  # torch does not annotate it
 for _schema, _cpu, _other, _meta in (
     (
@@ -211,6 +316,19 @@ for _schema, _cpu, _other, _meta in (
         _rope_,
         fallback.rope_,
         _meta_rope_,
+    ),
+    (
+        "linear(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor",
+        _linear,
+        fallback.linear,
+        _meta_linear,
+    ),
+    (
+        "attend(Tensor q, Tensor k, Tensor v, Tensor tables, Tensor seen, float scale,"
+        " float softcap=0.) -> Tensor",
+        _attend,
+        fallback.attend,
+        _meta_attend,
     ),
 ):
     _name = _ops.define(_schema)

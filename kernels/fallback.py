@@ -40,6 +40,36 @@ def rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = Fa
         b.copy_(turned[1])
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return functional.linear(x, weight, bias)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, tables: Tensor, seen: Tensor, scale: float, softcap: float = 0
+) -> Tensor:
+    """Row by row: no padding, no masks, and what is gathered stays in the cache. One padded batch
+    was slower from 512 tokens on (docs/decisions/0010)."""
+    kv_heads, size = k.shape[2:]
+    # The heads that share K/V stand as that many queries: none of them needs a mask.
+    queries = q.reshape(len(q), 1, kv_heads, -1, size)
+    out = torch.empty_like(queries)
+    for row, (first, end) in enumerate(seen.tolist()):
+        blocks = tables[row, : -(-end // k.shape[1])]
+        keys, values = (
+            x.index_select(0, blocks).flatten(0, 1)[first:end].to(q.dtype).transpose(0, 1)[None]
+            for x in (k, v)
+        )
+        if softcap:
+            scores = queries[row] @ keys.transpose(-1, -2) * scale
+            scores = torch.tanh(scores / softcap) * softcap
+            out[row] = scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ values
+        else:
+            out[row] = functional.scaled_dot_product_attention(
+                queries[row], keys, values, scale=scale
+            )
+    return out.view(q.shape)
+
+
 def _pairs(heads: Tensor, pairs: int, interleaved: bool) -> tuple[Tensor, Tensor]:
     if interleaved:
         return heads[..., 0 : 2 * pairs : 2], heads[..., 1 : 2 * pairs : 2]

@@ -16,15 +16,18 @@ from ctypes import c_char_p, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import NamedTuple
 
-ABI = 1
+ABI = 2
 NAME = "libcapyra_kernels.so"
 CHOICE = "CAPYRA_KERNELS_ISA"
 
 _RMS_NORM = ctypes.CFUNCTYPE(None, *[c_void_p] * 4, *[c_int64] * 5, c_float, c_float, c_int32)
 _GLU = ctypes.CFUNCTYPE(None, *[c_void_p] * 3, *[c_int64] * 4, c_int32, c_int32)
 _ROPE = ctypes.CFUNCTYPE(None, *[c_void_p] * 4, *[c_int64] * 9, c_int32, c_int32)
+_LINEAR = ctypes.CFUNCTYPE(None, *[c_void_p] * 4, *[c_int64] * 4, c_int32)
+_ATTEND = ctypes.CFUNCTYPE(None, *[c_void_p] * 6, *[c_int64] * 6, c_float, c_float, c_int32)
 
 SILU, GELU_TANH = 0, 1
+BLOCK, PASS = 16, 4096
 
 
 class KernelsUnavailable(Exception):
@@ -41,6 +44,9 @@ class Kernels(NamedTuple):
     glu_bf16: Callable[..., None]
     rope_f32: Callable[..., None]
     rope_bf16: Callable[..., None]
+    linear_bf16: Callable[..., None]
+    attend_f32: Callable[..., None]
+    attend_bf16: Callable[..., None]
 
 
 class _Table(ctypes.Structure):
@@ -52,6 +58,9 @@ class _Table(ctypes.Structure):
         ("glu_bf16", _GLU),
         ("rope_f32", _ROPE),
         ("rope_bf16", _ROPE),
+        ("linear_bf16", _LINEAR),
+        ("attend_f32", _ATTEND),
+        ("attend_bf16", _ATTEND),
     ]
 
 

@@ -7,6 +7,11 @@
   side by side.
 - `rope_(q, k, cos, sin, interleaved=False)`: turns q and k, `[tokens, heads, head size]`, in
   place by float32 angles, `[tokens, 1, pairs]`; the dimensions after 2 · pairs stay.
+- `linear(x, weight, bias=None)`: x · weightᵀ + bias, weights as they are stored. Compiled for
+  bfloat16; there each row's result has the same bits whatever other rows there are.
+- `attend(q, k, v, tables, seen, scale, softcap=0)`: queries `[rows, heads, size]` on paged K/V
+  `[blocks, 16, kv_heads, size]`; each row has a line of blocks in `tables` and sees the tokens
+  `seen[row, 0]` up to `seen[row, 1]` of them.
 
 Sums and functions are computed in float32 and rounded once (in torch, `glu` rounds twice).
 `capyra.kernels.describe()` says which of the two it is.
@@ -18,8 +23,8 @@ from capyra.kernels.fallback import Activation
 from capyra.kernels.library import KernelsUnavailable
 
 try:
-    from capyra.kernels.compiled import glu, rms_norm, rope_
+    from capyra.kernels.compiled import attend, glu, linear, rms_norm, rope_
 except KernelsUnavailable:
-    from capyra.kernels.fallback import glu, rms_norm, rope_
+    from capyra.kernels.fallback import attend, glu, linear, rms_norm, rope_
 
-__all__ = ["Activation", "glu", "rms_norm", "rope_"]
+__all__ = ["Activation", "attend", "glu", "linear", "rms_norm", "rope_"]

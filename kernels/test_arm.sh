@@ -33,7 +33,8 @@ while read -r cpu isas; do
         exit 1
     fi
     echo "$cpu: $isas"
-    "$python" -m pytest -q tests/kernels/test_kernels.py --driver "$run" </dev/null
+    "$python" -m pytest -q tests/kernels/test_kernels.py tests/kernels/test_products.py \
+        --driver "$run" </dev/null
 done <<CPUS
 max,sve-max-vq=1 neonbf16 neon scalar
 neoverse-n1 neon scalar

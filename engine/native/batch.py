@@ -86,12 +86,13 @@ class SpanTable:
 class DecodeTable:
     """Where one group keeps what the decode rows see, one line of blocks a row.
 
-    Row `i` attends to the tokens `seen[i][0]` to `seen[i][1]`, counted from its line's first one.
-    Lines are filled up with blocks of their own sequence.
+    Row `i` attends to the tokens `seen[i, 0]` up to `seen[i, 1]`, counted from the first of its
+    line. Lines are filled up with blocks of their own sequence.
     """
 
     blocks: Tensor
-    seen: tuple[tuple[int, int], ...]
+    seen: Tensor
+    """`[rows, 2]`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,4 +236,4 @@ def _decode_table(
         return None, slots
     width = max(map(len, lines))
     padded = [[*line, *[line[-1]] * (width - len(line))] for line in lines]
-    return DecodeTable(torch.tensor(padded), tuple(seen)), slots
+    return DecodeTable(torch.tensor(padded), torch.tensor(seen)), slots

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
 from capyra.engine import checks
 from capyra.engine.base import Engine, ProgressSink
-from capyra.engine.errors import ConfigError, EngineFault, InvalidValue
+from capyra.engine.errors import ConfigError, EngineFault
 from capyra.engine.loading import SharedLoad
 from capyra.engine.native.answers import Answers
 from capyra.engine.native.blueprint import Blueprint
@@ -31,6 +30,7 @@ from capyra.engine.native.tally import Tally
 from capyra.engine.native.warming import Warming
 from capyra.engine.native.work import Work
 from capyra.engine.registry import EngineSpec
+from capyra.engine.tickets import Ticket, Tickets
 from capyra.engine.types import (
     Capabilities,
     Done,
@@ -61,20 +61,11 @@ _FORMATS = frozenset({"text", "json_object", "json_schema", "regex", "grammar"})
 def create(spec: EngineSpec) -> NativeEngine:
     """The engine of an expert, parked. `ModelError` if its directory is no model that runs."""
     if spec.model is None:
-        raise ConfigError(f"expert {spec.expert!r}: the native engine needs `model`, a directory")
+        raise ConfigError(
+            f"`model` of {spec.expert} names no directory, and this version does not fetch models: "
+            "name the directory of its files"
+        )
     return NativeEngine(spec)
-
-
-@dataclass(slots=True)
-class _Ticket:
-    """A request between its acceptance and its end. It has no work while its prompt is read."""
-
-    work: Work | None = None
-    aborted: bool = False
-
-    @property
-    def open(self) -> bool:
-        return self.work is None or not self.work.over
 
 
 class _GivenUp(Exception):
@@ -100,8 +91,7 @@ class NativeEngine(Engine):
         self._tally = Tally()
         self._machine: Machine | None = None
         self._running: asyncio.Future[None] | None = None
-        self._tickets: dict[str, _Ticket] = {}
-        self._names = itertools.count()
+        self._tickets = Tickets[Work]()
         self._load_s = 0.0
         self._closed = False
         # One thread computes; the other loads, and reads prompts that take long.
@@ -178,10 +168,9 @@ class NativeEngine(Engine):
         fault = EngineFault(f"the engine of {self._expert!r} broke and has parked: {error!r}")
         fault.__cause__ = error
         self._machine = self._running = None
-        for ticket in self._tickets.values():
-            if ticket.work is not None:
-                ticket.work.over = True
-                ticket.work.outlet.reader.receive([], over=True, error=fault)
+        for work in self._tickets.works:
+            work.over = True
+            work.outlet.reader.receive([], over=True, error=fault)
 
     async def close(self) -> None:
         self._closed = True
@@ -195,7 +184,7 @@ class NativeEngine(Engine):
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         checks.check(request, self._capabilities)
         self._loaded()
-        ticket = self._take_ticket(request.id)
+        ticket = self._tickets.take(request.id)
         deadline = self._deadline(request.deadline_s)
         try:
             prompt = await self._read(request.prompt)
@@ -229,7 +218,7 @@ class NativeEngine(Engine):
         self._loaded()
         if not request.inputs:
             return Embeddings((), 0)
-        ticket = self._take_ticket(request.id)
+        ticket = self._tickets.take(request.id)
         try:
             inputs = [await self._read_input(item) for item in request.inputs]
             for tokens in inputs:
@@ -256,8 +245,8 @@ class NativeEngine(Engine):
         self._loaded()
         if not continuations:
             return []
-        name = self._own_name("score")
-        ticket = self._take_ticket(name)
+        name = self._tickets.unused("score")
+        ticket = self._tickets.take(name)
         try:
             read = await self._read(prompt)
             written = [tuple(self.tokenize(text)) for text in continuations]
@@ -279,8 +268,8 @@ class NativeEngine(Engine):
     async def prefill(self, prefix: Prompt, *, ttl_s: float, cache_salt: str = "") -> Prefilled:
         checks.check_prompt(prefix, self._capabilities)
         self._loaded()
-        name = self._own_name("prefill")
-        ticket = self._take_ticket(name)
+        name = self._tickets.unused("prefill")
+        ticket = self._tickets.take(name)
         try:
             read = await self._read(prefix, answer=False)
             self._fits(len(read.tokens), 0)
@@ -298,8 +287,8 @@ class NativeEngine(Engine):
             self._give_back(name, ticket)
 
     def abort(self, request_id: str) -> bool:
-        ticket = self._tickets.get(request_id)
-        if ticket is None or not ticket.open:
+        ticket = self._tickets.find(request_id)
+        if ticket is None:
             return False
         ticket.aborted = True
         if ticket.work is not None and self._machine is not None:
@@ -308,7 +297,7 @@ class NativeEngine(Engine):
 
     def stats(self) -> EngineStats:
         moment, machine = self._tally.moment, self._machine
-        under_way = sum(ticket.open for ticket in self._tickets.values())
+        under_way = self._tickets.open
         running = min(moment.running, under_way)
         return EngineStats(
             loaded=machine is not None,
@@ -334,20 +323,10 @@ class NativeEngine(Engine):
             raise EngineFault(f"the engine of {self._expert!r} has no weights: load them first")
         return self._machine
 
-    def _take_ticket(self, name: str) -> _Ticket:
-        if name in self._tickets:
-            raise InvalidValue(f"a request with the id {name!r} is under way", param="id")
-        ticket = self._tickets[name] = _Ticket()
-        return ticket
-
-    def _give_back(self, name: str, ticket: _Ticket) -> None:
-        del self._tickets[name]
+    def _give_back(self, name: str, ticket: Ticket[Work]) -> None:
+        self._tickets.give_back(name)
         if ticket.work is not None and self._machine is not None:
             self._machine.loop.drop(name)
-
-    def _own_name(self, kind: str) -> str:
-        names = (f"{kind}-{number}" for number in self._names)
-        return next(name for name in names if name not in self._tickets)
 
     async def _read(self, prompt: Prompt, *, answer: bool = True) -> Read:
         if not self._language.is_long(prompt):
@@ -364,7 +343,7 @@ class NativeEngine(Engine):
             return [min(ends)]
         return (await self._read(item)).tokens
 
-    def _submit(self, ticket: _Ticket, work: Work) -> Reader:
+    def _submit(self, ticket: Ticket[Work], work: Work) -> Reader:
         """What comes of the work."""
         loop = self._loaded().loop
         ticket.work = work
@@ -372,7 +351,7 @@ class NativeEngine(Engine):
         loop.submit(work)
         return work.outlet.reader
 
-    async def _result(self, ticket: _Ticket, work: Work, kind: type[T]) -> T:
+    async def _result(self, ticket: Ticket[Work], work: Work, kind: type[T]) -> T:
         """The one thing that comes of the work."""
         async for item in self._submit(ticket, work):
             assert isinstance(item, kind)

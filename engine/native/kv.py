@@ -7,6 +7,8 @@ with the same four methods.
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,10 +36,8 @@ class KvLayer:
 
     def __init__(self, blocks: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> None:
         # Zeros, not whatever was there: what is masked is multiplied by 0, and 0 × NaN is NaN.
-        # The system gives zero pages when they are first touched, so unused blocks cost nothing.
         shape = (blocks, BLOCK_TOKENS, kv_heads, head_dim)
-        self.k = torch.zeros(shape, dtype=dtype)
-        self.v = torch.zeros(shape, dtype=dtype)
+        self.k, self.v = _untouched_zeros(shape, dtype), _untouched_zeros(shape, dtype)
 
     def write(self, slots: Tensor, k: Tensor, v: Tensor) -> None:
         """Keep `[T, kv_heads, head_dim]` at these slots (block × 16 + offset)."""
@@ -57,6 +57,15 @@ class KvLayer:
     def clear(self, blocks: Tensor) -> None:
         self.k.index_fill_(0, blocks, 0)
         self.v.index_fill_(0, blocks, 0)
+
+
+def _untouched_zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Pages that the system makes when they are first touched, and takes back with the tensor:
+    unused blocks cost nothing. torch writes its zeros, 0.85 s for a cache of 1 GiB, and what is
+    allocated after a load and an unload may be old memory that has to be cleared."""
+    count = math.prod(shape) * dtype.itemsize
+    pages = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(*shape)
 
 
 class KvPool:

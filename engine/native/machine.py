@@ -43,7 +43,7 @@ def build(
     model = decoder(blueprint.spec, weights, blueprint.kv_dtype)
     try:
         pool = model.allocate([group.blocks for group in blueprint.groups])
-    except RuntimeError as error:
+    except OSError as error:
         raise LoadFailed(f"there is no memory for the K/V cache: {error}") from error
     executor = Executor(
         model,

@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 /* Changes with every change to the table below; a caller refuses a library of another number. */
-#define CAPYRA_KERNELS_ABI 1
+#define CAPYRA_KERNELS_ABI 2
 
 /* y = x / rms(x) * (weight + shift), row by row.
  *
@@ -48,6 +48,27 @@ typedef void capyra_rope(void *q, void *k, const float *cos, const float *sin, i
                          int64_t q_head, int64_t k_token, int64_t k_head, int64_t angle_token,
                          int32_t interleaved, int32_t threads);
 
+/* y = x wT (+ bias): `rows` rows of x, `x_row` apart, times a dense matrix, outputs x inputs, as
+ * it is stored; y is dense. bias has one element an output, or is NULL. The bits of an element of
+ * y depend on its row of x, its row of w and its bias alone: not on what else is computed.
+ */
+typedef void capyra_linear(void *y, const void *x, const void *w, const void *bias, int64_t rows,
+                           int64_t inputs, int64_t outputs, int64_t x_row, int32_t threads);
+
+/* Attention of single queries over paged K/V; y is dense, `rows` x heads x size.
+ *
+ * Row r's query of head h starts at q + r * q_row + h * size, and sees the tokens seen[2r] up to
+ * and without seen[2r + 1], at least one, counted from the first of the blocks that its table
+ * lists, at tables + r * width. A block of k and of v is dense, CAPYRA_BLOCK tokens x kv_heads x
+ * size; kv_heads divides heads. Scores are multiplied by `scale` and, unless `softcap` is 0,
+ * become softcap * tanh(score / softcap). heads / kv_heads * size is at most CAPYRA_PASS.
+ */
+enum { CAPYRA_BLOCK = 16, CAPYRA_PASS = 4096 };
+typedef void capyra_attend(void *y, const void *q, const void *k, const void *v,
+                           const int64_t *tables, const int64_t *seen, int64_t rows, int64_t width,
+                           int64_t heads, int64_t kv_heads, int64_t size, int64_t q_row,
+                           float scale, float softcap, int32_t threads);
+
 typedef struct capyra_kernels {
     const char *isa;
     capyra_rms_norm *rms_norm_f32;
@@ -56,6 +77,9 @@ typedef struct capyra_kernels {
     capyra_glu *glu_bf16;
     capyra_rope *rope_f32;
     capyra_rope *rope_bf16;
+    capyra_linear *linear_bf16;
+    capyra_attend *attend_f32;
+    capyra_attend *attend_bf16;
 } capyra_kernels;
 
 int32_t capyra_kernels_abi(void);

@@ -5,10 +5,6 @@
 
 namespace capyra::CAPYRA_ISA {
 
-struct Pair {
-    Floats a, b;
-};
-
 ALWAYS_INLINE Pair turn(Pair x, Floats cos, Floats sin) {
     return {x.a * cos - x.b * sin, x.b * cos + x.a * sin};
 }
@@ -22,27 +18,6 @@ ALWAYS_INLINE void turn_halves(T *head, const float *cos, const float *sin, int6
         store(head + i, y.a, part);
         store(head + pairs + i, y.b, part);
     });
-}
-
-template <int... i>
-struct Lanes {};
-template <int count, int... i>
-struct CountLanes : CountLanes<count - 1, count - 1, i...> {};
-template <int... i>
-struct CountLanes<0, i...> {
-    using type = Lanes<i...>;
-};
-
-// Even elements of two adjoining vectors and odd ones, and back.
-template <int... i>
-ALWAYS_INLINE Pair unzip(Pair x, Lanes<i...>) {
-    return {__builtin_shufflevector(x.a, x.b, (2 * i)...),
-            __builtin_shufflevector(x.a, x.b, (2 * i + 1)...)};
-}
-template <int... i>
-ALWAYS_INLINE Pair zip(Pair x, Lanes<i...>) {
-    return {__builtin_shufflevector(x.a, x.b, (i / 2 + i % 2 * kLanes)...),
-            __builtin_shufflevector(x.a, x.b, ((kLanes + i) / 2 + i % 2 * kLanes)...)};
 }
 
 template <class T>

@@ -103,11 +103,61 @@ void rope(void *q, void *k, const float *cos, const float *sin, int64_t tokens, 
     }
 }
 
+void linear(void *y, const void *x, const void *w, const void *bias, int64_t rows, int64_t inputs,
+            int64_t outputs, int64_t x_row, int32_t) {
+    for (int64_t row = 0; row < rows; ++row) {
+        const bf16 *in = static_cast<const bf16 *>(x) + row * x_row;
+        for (int64_t o = 0; o < outputs; ++o) {
+            const bf16 *weights = static_cast<const bf16 *>(w) + o * inputs;
+            double sum = bias ? load(static_cast<const bf16 *>(bias)[o]) : 0.0f;
+            for (int64_t i = 0; i < inputs; ++i)
+                sum += static_cast<double>(load(in[i])) * load(weights[i]);
+            store(static_cast<bf16 *>(y) + row * outputs + o, sum);
+        }
+    }
+}
+
+// In two passes, each token's score computed in both.
+template <class T>
+void attend(void *y, const void *q, const void *k, const void *v, const int64_t *tables,
+            const int64_t *seen, int64_t rows, int64_t width, int64_t heads, int64_t kv_heads,
+            int64_t size, int64_t q_row, float scale, float softcap, int32_t) {
+    for (int64_t row = 0; row < rows; ++row) {
+        for (int64_t head = 0; head < heads; ++head) {
+            const T *query = static_cast<const T *>(q) + row * q_row + head * size;
+            const int64_t kv_head = head / (heads / kv_heads);
+            const auto place = [&](int64_t token) {
+                const int64_t block = tables[row * width + token / CAPYRA_BLOCK];
+                const int64_t at = block * CAPYRA_BLOCK + token % CAPYRA_BLOCK;
+                return (at * kv_heads + kv_head) * size;
+            };
+            const auto score = [&](int64_t token) {
+                const T *key = static_cast<const T *>(k) + place(token);
+                double sum = 0;
+                for (int64_t i = 0; i < size; ++i)
+                    sum += static_cast<double>(load(query[i])) * load(key[i]);
+                sum *= scale;
+                return softcap > 0 ? softcap * tanh(sum / softcap) : sum;
+            };
+            double most = -INFINITY, total = 0;
+            for (int64_t t = seen[2 * row]; t < seen[2 * row + 1]; ++t) most = fmax(most, score(t));
+            for (int64_t t = seen[2 * row]; t < seen[2 * row + 1]; ++t) total += exp(score(t) - most);
+            for (int64_t i = 0; i < size; ++i) {
+                double sum = 0;
+                for (int64_t t = seen[2 * row]; t < seen[2 * row + 1]; ++t)
+                    sum += exp(score(t) - most) * load(static_cast<const T *>(v)[place(t) + i]);
+                store(static_cast<T *>(y) + (row * heads + head) * size + i, sum / total);
+            }
+        }
+    }
+}
+
 }  // namespace
 
 extern const capyra_kernels kernels;
 const capyra_kernels kernels = {
-    "scalar", rms_norm<float>, rms_norm<bf16>, glu<float>, glu<bf16>, rope<float>, rope<bf16>,
+    "scalar",    rms_norm<float>, rms_norm<bf16>, glu<float>,    glu<bf16>,
+    rope<float>, rope<bf16>,      linear,         attend<float>, attend<bf16>,
 };
 
 }  // namespace capyra::scalar

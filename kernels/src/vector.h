@@ -15,6 +15,7 @@
 #endif
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
 
 namespace capyra::CAPYRA_ISA {
 
@@ -24,6 +25,11 @@ constexpr int kLanes = 16;
 constexpr int kLanes = 8;
 #else
 constexpr int kLanes = 4;
+#endif
+#if defined(__AVX2__) && !defined(__AVX512F__)
+constexpr int kRegisters = 16;
+#else
+constexpr int kRegisters = 32;
 #endif
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
@@ -41,12 +47,27 @@ struct Part {
     int64_t count;
 };
 
+// A number as a type, for a lambda's argument.
+template <int count>
+struct Count {
+    static constexpr int value = count;
+};
+
 template <class To, class From>
 ALWAYS_INLINE To bits_as(From from) {
     static_assert(sizeof(To) == sizeof(From));
     To to;
     __builtin_memcpy(&to, &from, sizeof to);
     return to;
+}
+
+// Keeps a value in its register: g++ would rather load it again for every use.
+ALWAYS_INLINE void hold(Floats &floats) {
+#if defined(__x86_64__)
+    asm("" : "+x"(floats));
+#elif defined(__aarch64__)
+    asm("" : "+w"(floats));
+#endif
 }
 
 ALWAYS_INLINE Floats splat(float value) { return value - Floats{}; }
@@ -131,6 +152,67 @@ ALWAYS_INLINE float sum_lanes(Floats floats) {
     for (int width = kLanes / 2; width > 0; width /= 2)
         for (int i = 0; i < width; ++i) buffer[i] += buffer[i + width];
     return buffer[0];
+}
+
+struct Pair {
+    Floats a, b;
+};
+
+template <int... i>
+struct Lanes {};
+template <int count, int... i>
+struct CountLanes : CountLanes<count - 1, count - 1, i...> {};
+template <int... i>
+struct CountLanes<0, i...> {
+    using type = Lanes<i...>;
+};
+
+// Even elements of two adjoining vectors and odd ones, and back.
+template <int... i>
+ALWAYS_INLINE Pair unzip(Pair x, Lanes<i...>) {
+    return {__builtin_shufflevector(x.a, x.b, (2 * i)...),
+            __builtin_shufflevector(x.a, x.b, (2 * i + 1)...)};
+}
+template <int... i>
+ALWAYS_INLINE Pair zip(Pair x, Lanes<i...>) {
+    return {__builtin_shufflevector(x.a, x.b, (i / 2 + i % 2 * kLanes)...),
+            __builtin_shufflevector(x.a, x.b, ((kLanes + i) / 2 + i % 2 * kLanes)...)};
+}
+
+// Where lane i of a fold comes from, in the first vector or, from kLanes on, in the second one.
+// Both hold pieces of `width` lanes, and the fold holds a half of each: low or high ones. Pieces
+// of up to four stay in their quarter, because shuffles across are slow.
+constexpr int folded(int i, int width, int high) {
+    if (width > 4) {
+        const int half = width / 2, piece = i / half;
+        return piece % 2 * kLanes + piece / 2 * width + i % half + high * half;
+    }
+    return i % 4 / 2 * kLanes + i / 4 * 4 + i % 2 * (width == 4 ? 1 : 2) + high * width / 2;
+}
+template <int width, int... i>
+ALWAYS_INLINE Floats fold(Floats a, Floats b, Lanes<i...>) {
+    return __builtin_shufflevector(a, b, folded(i, width, 0)...) +
+           __builtin_shufflevector(a, b, folded(i, width, 1)...);
+}
+
+template <int count>
+ALWAYS_INLINE void fold_all(Floats *x) {
+    const typename CountLanes<kLanes>::type lanes;
+    UNROLL for (int i = 0; i < count / 2; ++i) x[i] = fold<count>(x[2 * i], x[2 * i + 1], lanes);
+    if constexpr (count > 2) fold_all<count / 2>(x);
+}
+
+// The sums of kLanes vectors' lanes, one in each lane of the result, all added in the same order.
+ALWAYS_INLINE Floats sum_each(const Floats *x) {
+    constexpr int quarters = kLanes / 4;
+    Floats folds[kLanes];
+    UNROLL for (int i = 0; i < kLanes; ++i) {
+        const int quarter = i / 4;
+        const int place = quarters == 4 ? quarter % 2 * 2 + quarter / 2 : quarter;
+        folds[i % 4 * quarters + place] = x[i];
+    }
+    fold_all<kLanes>(folds);
+    return folds[0];
 }
 
 }  // namespace capyra::CAPYRA_ISA

@@ -49,6 +49,12 @@ void run(const capyra_kernels *k, const std::string &name, void **p, const int64
                                                     i[4], f[0], f[1], i[5]);
     else if (name.compare(0, 3, "glu") == 0)
         (half ? k->glu_bf16 : k->glu_f32)(p[0], p[1], p[2], i[0], i[1], i[2], i[3], i[4], i[5]);
+    else if (name.compare(0, 6, "linear") == 0)
+        k->linear_bf16(p[0], p[1], p[2], p[3], i[0], i[1], i[2], i[3], i[4]);
+    else if (name.compare(0, 6, "attend") == 0)
+        (half ? k->attend_bf16 : k->attend_f32)(
+            p[0], p[1], p[2], p[3], static_cast<int64_t *>(p[4]), static_cast<int64_t *>(p[5]),
+            i[0], i[1], i[2], i[3], i[4], i[5], f[0], f[1], i[6]);
     else
         (half ? k->rope_bf16 : k->rope_f32)(p[0], p[1], static_cast<float *>(p[2]),
                                             static_cast<float *>(p[3]), i[0], i[1], i[2], i[3],

@@ -32,7 +32,6 @@ from capyra.engine.types import (
     ToolCallDelta,
     Usage,
 )
-from tiny import native, slow_load, slow_steps, tiny_model
 
 PROMPT = "The quick brown fox jumps over the lazy dog, and nobody knows why it does so again."
 GREEDY = Sampling(temperature=0)
@@ -52,7 +51,9 @@ class Maker(ABC):
 
     @property
     def missing(self) -> bool:
-        return importlib.util.find_spec(self.package) is None
+        # A folder of that name anywhere on the path is found too, without an origin.
+        found = importlib.util.find_spec(self.package)
+        return found is None or found.origin is None
 
     @abstractmethod
     def build(self, folder: Path, options: Mapping[str, Any], **config: Any) -> Engine:
@@ -94,28 +95,75 @@ class EchoMaker(Maker):
 
 
 class NativeMaker(Maker):
+    """`tiny` brings torch: only who makes such an engine imports it."""
+
     name = "native"
     package = "capyra.engine.native"
     slow: ClassVar[Mapping[str, Any]] = {"lag": 255}
 
     def build(self, folder: Path, options: Mapping[str, Any], **config: Any) -> Engine:
+        from tiny import native, slow_steps, tiny_model
+
         steps = {"build": slow_steps} if options == self.slow else {}
         return native(tiny_model(folder), options, **steps, **config)
 
     def heavy(self, folder: Path) -> tuple[Engine, int]:
+        from tiny import native, tiny_model
+
         model = tiny_model(folder, vocab_size=40_000, hidden=128)
         return native(model), 32 * 2**20
 
     def failing(self, folder: Path) -> tuple[Engine, Callable[[], object]]:
+        from tiny import native, tiny_model
+
         weights = tiny_model(folder) / "model.safetensors"
         away = weights.rename(folder / "away")
         return native(folder), lambda: shutil.move(away, weights)
 
     def loading(self, folder: Path) -> Engine:
+        from tiny import native, slow_load, tiny_model
+
         return native(tiny_model(folder), build=slow_load)
 
 
-MAKERS: dict[str, Maker] = {maker.name: maker for maker in (EchoMaker(), NativeMaker())}
+class VllmMaker(Maker):
+    """Its models are wider: vLLM's attention has no heads of less than 32 dimensions."""
+
+    name = "vllm"
+    package = "vllm"
+    slow: ClassVar[Mapping[str, Any]] = {"block_size": 32}
+
+    def build(self, folder: Path, options: Mapping[str, Any], **config: Any) -> Engine:
+        from tiny import tiny_model
+        from tiny_vllm import slow_steps, vllm
+
+        start = {"start": slow_steps} if options == self.slow else {}
+        return vllm(tiny_model(folder, hidden=128), options, **start, **config)
+
+    def heavy(self, folder: Path) -> tuple[Engine, int]:
+        from tiny import tiny_model
+        from tiny_vllm import vllm
+
+        return vllm(tiny_model(folder, vocab_size=80_000, hidden=128)), 64 * 2**20
+
+    def failing(self, folder: Path) -> tuple[Engine, Callable[[], object]]:
+        from tiny import tiny_model
+        from tiny_vllm import vllm
+
+        weights = tiny_model(folder, hidden=128) / "model.safetensors"
+        away = weights.rename(folder / "away")
+        return vllm(folder), lambda: shutil.move(away, weights)
+
+    def loading(self, folder: Path) -> Engine:
+        from tiny import tiny_model
+        from tiny_vllm import slow_load, vllm
+
+        return vllm(tiny_model(folder, hidden=128), start=slow_load)
+
+
+MAKERS: dict[str, Maker] = {
+    maker.name: maker for maker in (EchoMaker(), NativeMaker(), VllmMaker())
+}
 
 
 @dataclass

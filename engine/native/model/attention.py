@@ -15,19 +15,21 @@ from torch.nn import functional
 
 from capyra.engine.native.batch import DecodeTable, GroupStep, Span, SpanTable, StepBatch
 from capyra.engine.native.kv import KvLayer, KvPool
-from capyra.engine.native.model.ops import widened
+from capyra.engine.native.model.ops import Ops, widened
 from capyra.engine.native.model.spec import DecoderSpec
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Layer, q `[…, heads, head_dim]`, k and v `[…, kv_heads, head_dim]` → `[…, heads × head_dim]`."""
 
 
-def paged(spec: DecoderSpec, batch: StepBatch, pool: KvPool, dtype: torch.dtype) -> Attend:
+def paged(
+    spec: DecoderSpec, batch: StepBatch, pool: KvPool, dtype: torch.dtype, ops: Ops
+) -> Attend:
     """Attention of one step over paged K/V. Masks are made once and serve all layers."""
-    steps: dict[int, tuple[GroupStep, tuple[_SpanPlan, ...]]] = {}
+    steps: dict[int, tuple[GroupStep, tuple[_SpanPlan | _RowsPlan, ...]]] = {}
     for group, step in zip(pool.groups, batch.groups, strict=True):
         plans = tuple(
-            _plan(span, table, group.window, dtype)
+            _plan(span, table, group.window, dtype, ops.few)
             for span, table in zip(batch.spans, step.spans, strict=True)
         )
         steps |= dict.fromkeys(group.layers, (step, plans))
@@ -37,9 +39,14 @@ def paged(spec: DecoderSpec, batch: StepBatch, pool: KvPool, dtype: torch.dtype)
         step, plans = steps[index]
         layer = pool.layers[index]
         layer.write(step.slots, k, v)
-        parts = [_attend_span(spec, layer, plan, q) for plan in plans]
+        parts = [
+            _attend_span(spec, layer, plan, q)
+            if isinstance(plan, _SpanPlan)
+            else _attend_rows(spec, layer, plan.table, q[plan.rows], ops)
+            for plan in plans
+        ]
         if step.decode is not None:
-            parts.append(_attend_decode(spec, layer, step.decode, q[split:]))
+            parts.append(_attend_rows(spec, layer, step.decode, q[split:], ops))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     return attend
@@ -107,7 +114,19 @@ class _SpanPlan:
     """What it is computed in."""
 
 
-def _plan(span: Span, table: SpanTable, window: int | None, dtype: torch.dtype) -> _SpanPlan:
+@dataclass(frozen=True, slots=True)
+class _RowsPlan:
+    """A span of a few rows, each of which attends by itself: nothing is gathered for them."""
+
+    rows: slice
+    table: DecodeTable
+
+
+def _plan(
+    span: Span, table: SpanTable, window: int | None, dtype: torch.dtype, few: int
+) -> _SpanPlan | _RowsPlan:
+    if span.length <= few and not span.images:
+        return _rows_plan(span, table, window)
     dtype = torch.float32 if widened(dtype) else dtype
     end = span.context + span.length
     oldest = 0 if window is None else max(0, span.context - window + 1)
@@ -119,6 +138,14 @@ def _plan(span: Span, table: SpanTable, window: int | None, dtype: torch.dtype) 
         mask = _mask(span.length, count, span.context - oldest, window, span.images, dtype)
     rows = slice(span.row, span.row + span.length)
     return _SpanPlan(rows, table.blocks, seen, mask, dtype)
+
+
+def _rows_plan(span: Span, table: SpanTable, window: int | None) -> _RowsPlan:
+    end = torch.arange(span.context, span.context + span.length) + 1 - table.start
+    first = torch.zeros_like(end) if window is None else (end - window).clamp(min=-table.start)
+    lines = table.blocks.expand(span.length, -1).contiguous()
+    rows = slice(span.row, span.row + span.length)
+    return _RowsPlan(rows, DecodeTable(lines, torch.stack((first, end), 1)))
 
 
 def _mask(
@@ -154,15 +181,10 @@ def _attend_span(spec: DecoderSpec, layer: KvLayer, plan: _SpanPlan, q: Tensor) 
     return out.squeeze(0).transpose(0, 1).flatten(-2).to(q.dtype)
 
 
-def _attend_decode(spec: DecoderSpec, layer: KvLayer, table: DecodeTable, q: Tensor) -> Tensor:
-    """Row by row: no padding, no masks, and what is gathered stays in the cache. One padded batch
-    was slower from 512 tokens on (docs/decisions/0010)."""
-    kv_heads = layer.k.shape[2]
-    queries = q.view(len(q), 1, kv_heads, -1, q.shape[-1])
-    out = torch.empty_like(q)
-    for row, (first, end) in enumerate(table.seen):
-        k, v = layer.read(table.blocks[row, : -(-end // layer.k.shape[1])], q.dtype)
-        k, v = (x[first:end].transpose(0, 1).unsqueeze(0) for x in (k, v))
-        # The heads that share K/V stand as that many queries: none of them needs a mask.
-        out[row] = attention(spec, queries[row], k, v, None, False).view(-1, q.shape[-1])
-    return out.flatten(-2)
+def _attend_rows(
+    spec: DecoderSpec, layer: KvLayer, table: DecodeTable, q: Tensor, ops: Ops
+) -> Tensor:
+    softcap = spec.attention_softcap or 0.0
+    return ops.attend(
+        q, layer.k, layer.v, table.blocks, table.seen, spec.attention_scale, softcap
+    ).flatten(-2)

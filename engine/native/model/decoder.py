@@ -74,7 +74,7 @@ class Decoder:
         for row, features in batch.images:
             x[row : row + len(features)] = features
         rotations = rotate_by(self.spec, batch.positions, batch.long_rows)
-        attend = paged(self.spec, batch, pool, self._dtype)
+        attend = paged(self.spec, batch, pool, self._dtype, self._ops)
         return decode(self.spec, self._weights, x, rotations, attend, self._ops)
 
     @torch.inference_mode()

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from capyra.engine.native.model.layout import Linear
 from capyra.engine.native.model.spec import Activation, NormKind
+from capyra.kernels import fallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Ops:
     rotate: Callable[[Tensor, Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor]]
     """q and k `[…, heads, head_dim]`, float32 cosine and sine `[…, 1, rotated / 2]`, interleaved
     → q and k, turned."""
+    attend: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float, float], Tensor]
+    """Queries `[rows, heads, head_dim]`, a layer's blocks of K and of V, each row's line of
+    blocks, what it sees of them, scale, soft cap or 0 → `[rows, heads, head_dim]`."""
+    few: int
+    """Rows of a prompt up to which `attend` is faster than one masked product."""
 
 
 def linear(x: Tensor, weights: Linear) -> Tensor:
@@ -56,6 +62,8 @@ def linear(x: Tensor, weights: Linear) -> Tensor:
 _WIDEN_FROM = 6
 """Rows from which products are computed in float32 where the processor has none in half precision:
 there torch computes them row by row, 7 times slower at 512 rows (docs/decisions/0010)."""
+_FEW = 16
+"""One product of all rows wins from some 24 on (docs/decisions/0016)."""
 _WIDE_ELEMENTS = 2**22
 """How much of a matrix is widened at once: it has to stay in the cache, and out of memory."""
 
@@ -119,7 +127,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     return torch.cat((joined, x[..., 2 * half :]), -1)
 
 
-TORCH = Ops(linear, norm, add_norm, glu, rotate)
+TORCH = Ops(linear, norm, add_norm, glu, rotate, fallback.attend, few=0)
 
 
 @cache
@@ -149,4 +157,18 @@ def serving() -> Ops:
         compiled.rope_(q, k, cos, sin, interleaved)
         return q, k
 
-    return Ops(linear, compiled_norm, compiled_add_norm, compiled.glu, compiled_rotate)
+    def compiled_linear(x: Tensor, weights: Linear) -> Tensor:
+        # Where the processor multiplies bfloat16 itself, torch's products use that.
+        if x.dtype is torch.bfloat16 and widened(torch.bfloat16):
+            return compiled.linear(x, weights.weight, weights.bias)
+        return linear(x, weights)
+
+    return Ops(
+        compiled_linear,
+        compiled_norm,
+        compiled_add_norm,
+        compiled.glu,
+        compiled_rotate,
+        compiled.attend,
+        few=_FEW,
+    )

@@ -33,7 +33,7 @@ def test_a_window_looks_no_further_than_it_reaches() -> None:
     assert step.slots.tolist() == [92, 93, 94, 95, 97]
     assert step.decode is not None
     assert step.decode.blocks.tolist() == [[5, 6]]
-    assert step.decode.seen == ((10, 18),)
+    assert step.decode.seen.tolist() == [[10, 18]]
 
 
 def test_rows_of_unequal_length_are_filled_up_with_their_own_blocks() -> None:
@@ -41,7 +41,7 @@ def test_rows_of_unequal_length_are_filled_up_with_their_own_blocks() -> None:
     table = batch.groups[0].decode
     assert table is not None
     assert table.blocks.tolist() == [[4, 4, 4], [1, 2, 3]]
-    assert table.seen == ((0, 3), (0, 41))
+    assert table.seen.tolist() == [[0, 3], [0, 41]]
 
 
 def test_images_and_long_sequences_are_marked_row_by_row() -> None:
