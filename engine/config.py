@@ -176,10 +176,29 @@ class Replicas(Settings):
     initial: int = Field(
         default=1, ge=0, le=256, description="What a fresh deployment starts with; 0: none"
     )
+    min: int = Field(
+        default=1, ge=1, le=256, description="The fewest while its weights are in memory"
+    )
     max: int = Field(default=4, ge=1, le=256, description="The most there may ever be")
+    load: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Requests under way that each is meant to have; by default `queue.running`",
+    )
+    up_delay: Seconds = Field(
+        default=5, description="How long they have more to do before there is another"
+    )
+    down_delay: Seconds = Field(
+        default=60, description="How long they have less to do before one goes"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Replicas:
+        if self.min > self.max:
+            raise ValueError(
+                f"min ({self.min}) is more than max ({self.max}); lower one or raise the other"
+            )
         if self.initial > self.max:
             raise ValueError(
                 f"initial ({self.initial}) is more than max ({self.max}); "

@@ -51,6 +51,10 @@ ENGINES: dict[str, Entry] = {
         options="capyra.engine.native.options:NativeOptions",
         factory="capyra.engine.native.engine:create",
     ),
+    "vllm": Entry(
+        options="capyra.engine.vllm.options:VllmOptions",
+        factory="capyra.engine.vllm.starting:create",
+    ),
 }
 
 
