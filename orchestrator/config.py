@@ -43,6 +43,22 @@ class Residency(Settings):
     parked: int = Field(
         default=5, ge=0, le=4096, description="Most processes without weights kept on one node"
     )
+    parked_keep_alive: Seconds = Field(
+        default=1800, description="How long a process without weights is kept"
+    )
+    stay: Seconds = Field(
+        default=5, description="How long an expert stays at least before another takes its room"
+    )
+    turn: Seconds = Field(
+        default=30,
+        gt=0,
+        description="How long a request waits at most before a busy expert that had its room as "
+        "long makes way",
+    )
+    waiting: int = Field(
+        default=4096, ge=1, le=65536, description="Most requests that wait for experts to be ready"
+    )
+    load_deadline: Seconds = Field(default=600, gt=0, description="Longest a load may take")
 
     @model_validator(mode="after")
     def _consistent(self) -> Residency:

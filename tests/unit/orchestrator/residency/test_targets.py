@@ -1,0 +1,143 @@
+"""Whose target it is: Control's, or an operator's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from capyra.orchestrator.residency.effects import Load, Park, Persist, SetTarget
+from capyra.orchestrator.residency.events import Gone, Hold, Release, Targets, Tick
+
+Make = Callable[..., Any]
+
+
+def test_a_target_is_written_down_before_it_is_set(make_stage: Make) -> None:
+    stage = make_stage("a")
+    stage.report("a/1", "parked")
+    stage.wait(1801)
+    index = stage.effects.index(stage.of(SetTarget)[-1])
+    before = [each for each in stage.effects[:index] if isinstance(each, Persist)]
+    assert before[-1].state.experts["a"].pending == 0
+    assert before[-1].state.experts["a"].own == 1
+
+
+def test_a_target_that_nobody_here_set_is_an_operators(make_stage: Make) -> None:
+    stage = make_stage("a")
+    stage.report("a/1", "parked")
+    stage.now += 1
+    stage.tell(Targets({"a": 3}, stage.now))
+    target = stage.machine.cluster.experts["a"].target
+    assert (target.hold, target.count) == (3, 3)
+    assert "held at 3 replicas by an operator" in stage.said("a")
+    assert stage.written.experts["a"].hold == 3
+    for number in (1, 2, 3):
+        stage.report(f"a/{number}", "parked")
+        stage.report(f"a/{number}", "ready")
+    stage.wait(10**5)
+    assert stage.of(SetTarget) == []
+    assert stage.of(Park) == []
+
+
+def test_a_poll_from_before_our_own_target_proves_nothing(make_stage: Make) -> None:
+    stage = make_stage("a", targets={"a": 0})
+    stage.tell(Release("a"))
+    stage.now += 1
+    asked = stage.now
+    stage.now += 0.1
+    stage.demand("a")
+    assert stage.targets["a"] == 1
+    stage.tell(Targets({"a": 0}, asked))
+    target = stage.machine.cluster.experts["a"].target
+    assert (target.hold, target.pending) == (None, 1)
+    stage.now += 1
+    stage.poll()
+    assert (target.own, target.pending, target.hold) == (1, None, None)
+
+
+def test_a_poll_that_was_overtaken_proves_nothing(make_stage: Make) -> None:
+    stage = make_stage("a", targets={"a": 0})
+    stage.tell(Release("a"))
+    stage.now += 1
+    asked = stage.now
+    stage.now += 0.1
+    stage.demand("a")
+    stage.now += 1
+    stage.poll()
+    stage.tell(Targets({"a": 0}, asked))
+    assert stage.machine.cluster.experts["a"].target.hold is None
+
+
+def test_a_target_that_did_not_arrive_is_set_again(make_stage: Make) -> None:
+    stage = make_stage("a", targets={"a": 0})
+    stage.tell(Release("a"))
+    stage.now += 1
+    stage.demand("a")
+    stage.now += 4
+    stage.tell(Targets({"a": 0}, stage.now))
+    assert [each.replicas for each in stage.of(SetTarget)] == [1, 1]
+
+
+def test_zero_stops_an_expert_and_its_waiters_are_told(make_stage: Make) -> None:
+    stage = make_stage("a")
+    stage.report("a/1", "parked")
+    name = stage.demand("a")
+    stage.now += 1
+    stage.tell(Targets({"a": 0}, stage.now))
+    assert stage.answers[name].failure.code == "expert_stopped"
+    name = stage.demand("a")
+    assert stage.answers[name].failure.code == "expert_stopped"
+    stage.tell(Gone("a/1"))
+    stage.wait(1000)
+    assert stage.of(SetTarget) == []
+    stage.tell(Release("a"))
+    stage.demand("a")
+    assert stage.of(SetTarget)[-1].replicas == 1
+
+
+def test_an_operators_word_through_control_is_set_and_kept(make_stage: Make) -> None:
+    stage = make_stage("a")
+    stage.report("a/1", "parked")
+    stage.tell(Hold("a", 2))
+    assert stage.of(SetTarget)[-1].replicas == 2
+    stage.now += 4
+    stage.tell(Targets({"a": 1}, stage.now))
+    assert [each.replicas for each in stage.of(SetTarget)] == [2, 2], "it had not arrived"
+    stage.now += 1
+    stage.poll()
+    stage.report("a/2", "parked")
+    assert {each.replica for each in stage.of(Load)} == {"a/1", "a/2"}, (
+        "several replicas all have weights: the router cannot tell"
+    )
+    stage.report("a/1", "ready")
+    stage.report("a/2", "ready")
+    stage.wait(10**4)
+    assert stage.of(Park) == []
+    stage.tell(Release("a"))
+    stage.now += 1
+    stage.tell(Tick())
+    assert stage.of(SetTarget)[-1].replicas == 1
+
+
+def test_a_hold_of_the_same_number_is_a_hold(make_stage: Make) -> None:
+    stage = make_stage("a")
+    stage.report("a/1", "parked")
+    stage.tell(Hold("a", 1))
+    stage.now += 1
+    stage.poll()
+    stage.wait(10**4)
+    assert stage.machine.cluster.experts["a"].target.hold == 1
+    assert stage.written.experts["a"].hold == 1
+
+
+def test_an_operator_may_change_his_mind_at_serve(make_stage: Make) -> None:
+    stage = make_stage("a")
+    for count in (3, 0, 2):
+        stage.now += 1
+        stage.tell(Targets({"a": count}, stage.now))
+        assert stage.machine.cluster.experts["a"].target.hold == count
+
+
+def test_words_about_strangers_are_nobodys(make_stage: Make) -> None:
+    stage = make_stage("a")
+    for event in (Hold("x", 1), Release("x"), Targets({"x": 1}, stage.now)):
+        assert stage.tell(event) == []
