@@ -1,0 +1,1 @@
+"""What an operator edits, the demo experts, and the recipes that train them."""

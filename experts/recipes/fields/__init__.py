@@ -1,0 +1,1 @@
+"""One module for each field: grammars and templates that make its examples."""
