@@ -13,7 +13,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from capyra.deployments.experts import Call, ExpertView, stopped
+from capyra.deployments.experts import Call, ExpertView, unusable
 from capyra.deployments.reports import ExpertReport, Snapshot
 from capyra.deployments.roster import state_of
 from capyra.engine.config import ExpertConfig
@@ -148,8 +148,8 @@ class ServeExperts:
         try:
             while not (await asyncio.wait({first}, timeout=STOP_POLL_S))[0]:
                 view = self._views.get(expert)
-                if view is not None and view.target == 0 and not view.replicas:
-                    raise stopped(expert)
+                if view is not None and not view.replicas and (error := unusable(view)):
+                    raise error
             return first.result()
         finally:
             first.cancel()
@@ -167,6 +167,17 @@ class ServeExperts:
         return found
 
     async def _ask(self, expert: str, method: str, *arguments: object) -> Any:
+        left = TRIES
+        while True:
+            try:
+                return await self._ask_once(expert, method, *arguments)
+            except ExpertLost:
+                left -= 1
+                if not left:
+                    raise
+                logger.warning("a replica of %s was lost; asking it again to %s", expert, method)
+
+    async def _ask_once(self, expert: str, method: str, *arguments: object) -> Any:
         response: Any = getattr(self._handle(expert), method).remote(*arguments)
         try:
             with _mapped(expert):
@@ -227,4 +238,5 @@ def _view(name: str, config: ExpertConfig, told: ExpertReport) -> ExpertView:
         target=told.target,
         replicas=told.replicas,
         capabilities=told.capabilities,
+        failure=told.failure,
     )

@@ -16,7 +16,7 @@ from ray import serve
 from capyra.deployments.names import CONTROL_DEPLOYMENT
 from capyra.deployments.reports import Report, Snapshot
 from capyra.deployments.roster import Roster
-from capyra.deployments.serve_state import read_targets
+from capyra.deployments.serve_state import read_asked
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Control:
     async def _poll_targets(self) -> None:
         while True:
             try:
-                self._roster.retarget(await read_targets(), time.monotonic())
+                self._roster.retarget(await read_asked(), time.monotonic())
                 await self._announce()
             except Exception:
                 # Serve's controller restarts now and then; the next poll asks the new one.

@@ -37,6 +37,9 @@ MODE: Mapping[str, str] = {
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
     # The last line of the defaults in Serve's template: more lines may follow it.
     "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": "\n    ".join(("leastconn", *HAPROXY_DEFAULTS)),
+    # A request is given to another gateway, or to the next, when the one that had it died before
+    # the first byte of the answer. Nothing is done twice that matters: it is only computed again.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     # HAProxy reloads when gateways come and go; streams on the old one may end in peace.
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
     "RAY_SERVE_LOG_TO_STDERR": "0",
@@ -45,8 +48,11 @@ MODE: Mapping[str, str] = {
 """On every node of every cluster; `cluster.yaml` sets the same."""
 
 
-def local_environment(directory: Path, metrics_port: int, stats_port: int) -> dict[str, str]:
-    """`MODE`, and what lets several clusters live on one machine."""
+def local_environment(
+    directory: Path, metrics_port: int, stats_port: int, gateways: range
+) -> dict[str, str]:
+    """`MODE`, and what lets several clusters live on one machine. `gateways` are ports."""
+    middle = gateways[len(gateways) // 2]
     # HAProxy's sockets lie below a node's name of 56 letters, and a socket's path has 107 at
     # most: what surrounds it is short.
     return {
@@ -62,6 +68,12 @@ def local_environment(directory: Path, metrics_port: int, stats_port: int) -> di
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(directory / "m.sock"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        # By default every cluster counts up from the same port. HAProxy is told a gateway's port
+        # before it is bound: where another cluster's gateway has it, that one answers.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(gateways.start),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(middle),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(middle),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(gateways.stop),
         # Nobody else balances over this machine's gateways: a stop need not wait for them.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     }

@@ -63,9 +63,11 @@ class Expert:
     async def reconfigure(self, user_config: dict[str, object]) -> None:
         settings = ExpertSettings.model_validate(user_config)
         # A relative `model` is another directory where the experts file lies elsewhere.
-        moved = self._settings is not None and self._settings.model != settings.model
-        self._settings = settings
+        before, self._settings = self._settings, settings
+        moved = before is not None and before.model != settings.model
         await self._host.configure(settings.config, moved=moved)
+        if self._host.problem is not None:
+            self._settings = before
 
     def _make(self, config: ExpertConfig) -> Engine:
         assert self._settings is not None
@@ -116,6 +118,7 @@ class Expert:
             stats=self._host.stats(),
             in_flight=self._host.in_flight,
             rss_bytes=resident_bytes(),
+            problem=self._host.problem,
         )
         return Report(self._host.name, view, self._host.capabilities())
 

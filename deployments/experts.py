@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from capyra.engine.config import ExpertConfig
-from capyra.engine.errors import ExpertStopped
+from capyra.engine.errors import CapacityError, ExpertStopped, LoadFailed
 from capyra.engine.types import (
     Capabilities,
     Embeddings,
@@ -20,7 +20,7 @@ from capyra.engine.types import (
     StreamItem,
 )
 
-State = Literal["cold", "loading", "ready", "draining", "parked", "unknown"]
+State = Literal["cold", "loading", "ready", "draining", "parked", "failed", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class ReplicaView:
     stats: EngineStats
     in_flight: int = 0
     rss_bytes: int = 0
+    problem: str | None = None
+    """Why it does not serve with its newest settings, but with those before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class ExpertView:
     """Replicas that Serve is asked for; None while unknown. 0 is an operator's stop."""
     replicas: tuple[ReplicaView, ...] = ()
     capabilities: Capabilities | None = None
+    failure: str | None = None
+    """Why Serve could not start it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,15 @@ class Call:
     keep_alive_s: float | None = None
     """How long weights stay after this request; None: the expert's own."""
     trace: Mapping[str, str] = field(default_factory=dict)
+
+
+def unusable(view: ExpertView) -> CapacityError | None:
+    """What a request hears whose expert nobody is going to start."""
+    if view.target == 0:
+        return stopped(view.name)
+    if view.state == "failed":
+        return LoadFailed(f"the expert {view.name!r} did not start: {view.failure}", param="model")
+    return None
 
 
 def stopped(name: str) -> ExpertStopped:

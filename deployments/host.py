@@ -77,6 +77,8 @@ class Host:
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling = asyncio.Lock()
         self._closed = False
+        self.problem: str | None = None
+        """Why the newest settings do not hold: their engine could not be made."""
         self.changed = asyncio.Event()
         """Set when `state()` may have changed, for whoever reports it; they clear it."""
 
@@ -98,7 +100,15 @@ class Host:
             old.config, old.keep_alive_s = config, config.keep_alive
             self._rearm(old)
         else:
-            engine = await asyncio.to_thread(self._make, config)
+            try:
+                engine = await asyncio.to_thread(self._make, config)
+            except CapyraError as error:
+                if old is None:
+                    raise
+                # Raised, Serve would stop this replica, which serves well with what it has.
+                logger.warning("expert %s keeps its settings: %s", self.name, error)
+                self.problem = error.message
+                return
             if self._closed:
                 await engine.close()
                 return
@@ -106,6 +116,7 @@ class Host:
             self._tenure = _Tenure(config, engine, loader, config.keep_alive)
             if old is not None:
                 self._retire(old)
+        self.problem = None
         if config.pin and not self._current().loader.ready:
             # One that failed a moment ago is no fault of these settings, and Serve would restart
             # the replica for it: whoever asks for the expert is told.
@@ -179,15 +190,20 @@ class Host:
         Everything that can refuse the request does so before `Accepted`.
         """
         try:
-            async with self._place(call) as tenure:
+            async with self._place() as tenure:
                 deadline = _deadline(tenure, request.deadline_s)
                 await self._check(tenure, request)
                 ready, waiting = tenure.loader.ready, tenure.engine.stats().waiting
-                yield [Accepted(self.name, self.replica, ready, waiting)]
-                async for progress in tenure.loader.wait(deadline):
-                    yield [progress]
-                async with aclosing(relay(tenure.engine.generate(request), deadline)) as batches:
+                accepted = Accepted(self.name, self.replica, ready, waiting)
+                if not ready:
+                    yield [accepted]
+                    async for progress in tenure.loader.wait(deadline):
+                        yield [progress]
+                head = accepted if ready else None
+                events = tenure.engine.generate(request)
+                async with aclosing(relay(events, deadline, head)) as batches:
                     async for batch in batches:
+                        _keep(tenure, call)
                         yield batch
         except CapyraError as error:
             yield [Failed(Failure.of(error))]
@@ -207,9 +223,10 @@ class Host:
             check_context(len(rendered.token_ids), request.limits, capabilities.context)
 
     async def embed(self, request: EmbedRequest, call: Call) -> Embeddings:
-        async with self._place(call) as tenure:
+        async with self._place() as tenure:
             deadline = _deadline(tenure, request.deadline_s)
             check_embed(request, tenure.engine.capabilities())
+            _keep(tenure, call)
             async for _ in tenure.loader.wait(deadline):
                 pass
             try:
@@ -219,7 +236,7 @@ class Host:
                 raise DeadlineExceeded("the deadline passed while embedding") from error
 
     @asynccontextmanager
-    async def _place(self, call: Call) -> AsyncIterator[_Tenure]:
+    async def _place(self) -> AsyncIterator[_Tenure]:
         """A place in the waiting room, or `QueueFull` at once."""
         tenure = self._current()
         queue = tenure.config.queue
@@ -232,8 +249,6 @@ class Host:
         tenure.in_flight += 1
         if tenure.idle:
             tenure.idle.cancel()
-        if call.keep_alive_s is not None:
-            tenure.keep_alive_s = call.keep_alive_s
         try:
             yield tenure
         finally:
@@ -277,6 +292,12 @@ class Host:
 def _unseen(old: ExpertConfig, new: ExpertConfig) -> bool:
     """Whether an engine would not notice the change."""
     return old.model_dump(exclude=LIGHT) == new.model_dump(exclude=LIGHT)
+
+
+def _keep(tenure: _Tenure, call: Call) -> None:
+    """A request that is not refused may say how long the weights stay."""
+    if call.keep_alive_s is not None:
+        tenure.keep_alive_s = call.keep_alive_s
 
 
 def _deadline(tenure: _Tenure, wanted_s: float | None) -> float:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from capyra.engine.errors import CapacityError
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 MARK = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
@@ -91,6 +93,26 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
+
+
+BLOCK = 200
+BLOCKS = range(10_000, 30_000, BLOCK)
+"""Below the ports that the system gives to outgoing connections."""
+
+
+def free_block(port: int, *others: int | None) -> range:
+    """Neighbouring ports that nobody listens on, for a server that will listen on `port` and
+    `others`. Two that look at the same moment look at different places first."""
+    kept = {port, *others}
+    first = port % len(BLOCKS)
+    for start in (*BLOCKS[first:], *BLOCKS[:first]):
+        block = range(start, start + BLOCK)
+        if not any(each in kept or port_taken("127.0.0.1", each) for each in block):
+            return block
+    raise CapacityError(
+        f"no {BLOCK} neighbouring ports are free between {BLOCKS.start} and {BLOCKS.stop}: "
+        "stop something that listens there"
+    )
 
 
 def port_taken(host: str, port: int) -> bool:

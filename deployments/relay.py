@@ -12,6 +12,10 @@ from capyra.engine.types import Done, Event, StreamItem
 
 logger = logging.getLogger(__name__)
 
+HEAD_S = 0.05
+"""How long the head waits for company: each batch costs a message between two processes, and
+most of the time of a short answer is spent on those."""
+
 MOST_HELD = 256
 """Events held for a slow reader; then the engine's stream waits, which slows that answer only."""
 
@@ -57,16 +61,29 @@ class _Ahead:
             raise self._error
         return batch
 
+    async def take_soon(self, until: float) -> list[StreamItem]:
+        """As `take`, but empty if nothing came until then."""
+        try:
+            async with asyncio.timeout_at(until):
+                return await self.take()
+        except TimeoutError:
+            return []
 
-async def relay(events: AsyncIterator[Event], deadline: float) -> AsyncGenerator[list[StreamItem]]:
+
+async def relay(
+    events: AsyncIterator[Event], deadline: float, head: StreamItem | None = None
+) -> AsyncGenerator[list[StreamItem]]:
     """The events in order, in batches. The engine's stream is closed with this one.
 
-    `deadline` is a moment of the loop's clock.
+    `deadline` is a moment of the loop's clock. `head` comes first: together with the first events
+    if they come soon, alone if they do not, and never if the engine refuses meanwhile.
     """
     clock = asyncio.get_running_loop().time
     ahead = _Ahead(events)
     pump = asyncio.create_task(ahead.pump())
     try:
+        if head is not None:
+            yield [head, *await ahead.take_soon(min(clock() + HEAD_S, deadline))]
         while True:
             try:
                 async with asyncio.timeout_at(deadline):

@@ -22,12 +22,21 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What Serve is asked for of one expert, and why it gave that up if it did."""
+
+    replicas: int
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ExpertReport:
     """One expert at one moment: what Serve was asked for, and what its replicas said."""
 
     target: int | None = None
     replicas: tuple[ReplicaView, ...] = ()
     capabilities: Capabilities | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from capyra.deployments.names import EXPERT_DEPLOYMENT
 from capyra.engine.errors import CapyraError, ConfigError, UnknownExpert
 
 APPLICATIONS = "/api/serve/applications/"
+FAILED_STATES = ("DEPLOY_FAILED", "UNHEALTHY")
 DEPLOY_DEADLINE_S = 120.0
 """The first deployment on a cluster starts Serve itself, and a busy machine takes its time."""
 
@@ -35,7 +37,7 @@ class ServeRest:
         """Make Serve run this config; returns when it is accepted, not when it runs."""
         answer = self._call("PUT", APPLICATIONS, json=config, timeout=DEPLOY_DEADLINE_S)
         if answer.status_code == 400:
-            raise ConfigError(f"Serve refused the config: {_first_line(answer.text)}")
+            raise ConfigError(f"Serve refused the config: {_last_line(answer.text)}")
         self._expect_ok(answer)
 
     def details(self) -> dict[str, Any]:
@@ -69,13 +71,26 @@ class ServeRest:
             ) from error
 
     def _expect_ok(self, answer: httpx.Response) -> None:
+        if answer.status_code == 404:
+            raise Unreachable(
+                f"there is no Ray dashboard at {self.address}: its address ends in :8265 unless "
+                "it was chosen otherwise; the endpoint's is another"
+            )
         if answer.is_error:
             raise CapyraError(
                 f"the Ray dashboard at {self.address} answered {answer.status_code}: "
-                f"{_first_line(answer.text)}"
+                f"{_last_line(answer.text)}"
             )
 
 
-def _first_line(text: str) -> str:
+def failure_of(application: dict[str, Any]) -> str:
+    """Why an application does not run, as Serve knows it: the end of the longest message is what
+    the replica itself raised."""
+    told = [str(each.get("message") or "") for each in application.get("deployments", {}).values()]
+    reason = _last_line(max([*told, str(application.get("message") or "")], key=len))
+    return re.sub(r"^capyra\.[\w.]+: ", "", reason)
+
+
+def _last_line(text: str) -> str:
     lines = [line for line in text.strip().splitlines() if line.strip()]
     return lines[-1][:500] if lines else "(nothing)"

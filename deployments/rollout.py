@@ -9,11 +9,10 @@ from typing import Any
 from capyra.deployments.experts_file import ExpertsFile
 from capyra.deployments.gateway.keys import Keys
 from capyra.deployments.reporter import Reporter
-from capyra.deployments.rest import ServeRest
+from capyra.deployments.rest import FAILED_STATES, ServeRest, failure_of
 from capyra.deployments.serve_config import render
 from capyra.engine.errors import CapacityError, CapyraError, ConfigError, UnknownExpert
 
-FAILED_STATES = ("DEPLOY_FAILED", "UNHEALTHY")
 PAUSE_S = 0.25
 BUILD_TRIES = 240
 """How often an expert is looked for that Serve may still be building: for a minute."""
@@ -36,6 +35,8 @@ def roll_out(
     names = [application["name"] for application in config["applications"]]
     before = rest.details().get("applications", {})
     rest.deploy(config)
+    if removed := sorted(before.keys() - set(names)):
+        reporter.note(f"removing what the file does not have: {', '.join(removed)}")
     if timeout_s is not None:
         await_running(rest, names, timeout_s, reporter, pause=pause)
     for name, expert in file.experts.items():
@@ -84,12 +85,14 @@ def await_running(
         told: dict[str, Any] = rest.details().get("applications", {})
         for name, application in told.items():
             if application["status"] in FAILED_STATES:
-                raise CapyraError(f"{name} did not start: {application['message']}")
+                raise CapyraError(f"{name} did not start: {failure_of(application)}")
         late = [n for n in names if told.get(n, {}).get("status") != "RUNNING"]
         leaving = [n for n in told if n not in names]
         if not late and not leaving:
             return
-        reporter.update(1 - len(late) / len(names), ", ".join(late + leaving))
+        awaited = [*late, *(f"{name} to end its answers" for name in leaving)]
+        share = 1 - len(awaited) / (len(names) + len(leaving))
+        reporter.update(share, f"waiting for {', '.join(awaited)}")
         if clock() > give_up:
             raise CapacityError(
                 f"not done after {timeout_s:g} s: {', '.join(late + leaving)}; it goes on"

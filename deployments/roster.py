@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from capyra.deployments.experts import State
-from capyra.deployments.reports import STALE_AFTER_S, ExpertReport, Report, Snapshot
+from capyra.deployments.reports import STALE_AFTER_S, Asked, ExpertReport, Report, Snapshot
 
 # The best state that any replica has is the expert's.
 _RANK: tuple[State, ...] = ("ready", "loading", "parked", "draining")
@@ -14,7 +14,7 @@ _RANK: tuple[State, ...] = ("ready", "loading", "parked", "draining")
 
 @dataclass(slots=True)
 class _Known:
-    target: int | None = None
+    asked: Asked | None = None
     reports: dict[str, tuple[float, Report]] = field(default_factory=dict)
 
 
@@ -36,10 +36,10 @@ class Roster:
             known.reports[report.view.id] = (now, report)
             self._renew()
 
-    def retarget(self, targets: Mapping[str, int], now: float) -> None:
+    def retarget(self, asked: Mapping[str, Asked], now: float) -> None:
         """What Serve is asked for now; replicas that fell silent are forgotten on the way."""
         for name, known in self._experts.items():
-            known.target = targets.get(name)
+            known.asked = asked.get(name)
             known.reports = {
                 replica: (heard, report)
                 for replica, (heard, report) in known.reports.items()
@@ -61,9 +61,10 @@ def _summary(known: _Known) -> ExpertReport:
     reports = [report for _, report in known.reports.values()]
     told = [report.capabilities for report in reports if report.capabilities is not None]
     return ExpertReport(
-        target=known.target,
+        target=known.asked.replicas if known.asked else None,
         replicas=tuple(sorted((report.view for report in reports), key=lambda view: view.id)),
         capabilities=told[-1] if told else None,
+        failure=known.asked.failure if known.asked else None,
     )
 
 
@@ -75,4 +76,6 @@ def state_of(report: ExpertReport) -> State:
             return state
     if report.target == 0:
         return "cold"
+    if report.failure is not None:
+        return "failed"
     return "unknown" if report.target is None else "loading"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,6 +69,22 @@ class Running:
     def is_alive(self) -> bool:
         # A process number comes round again; the command line tells whether it is still ours.
         return alive(self.pid) and command_of(self.pid) == self.command
+
+
+@contextmanager
+def claim(port: int) -> Iterator[None]:
+    """Be the only one who starts or runs a server on this port. A record is written only when a
+    server stands; of two that start together, one must know before."""
+    base().mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (base() / f"server-{port}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another server is starting or stopping on port {port}: wait for it, or choose "
+                "`--port`"
+            ) from error
+        yield
 
 
 def recorded() -> list[Running]:

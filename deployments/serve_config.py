@@ -82,6 +82,8 @@ def _expert(file: ExpertsFile, name: str, expert: ExpertConfig) -> dict[str, Any
         # The replica refuses what is over its waiting room, with a reason; Serve's own limit
         # stands behind it, so that probes and tokenizing still get through.
         "max_ongoing_requests": 2 * room + 16,
+        # While it has no replica yet, or none that takes more, each gateway holds so many.
+        "max_queued_requests": room,
         "graceful_shutdown_wait_loop_s": DRAIN_POLL_S,
         "graceful_shutdown_timeout_s": expert.queue.deadline + 5,
         "health_check_period_s": 2,

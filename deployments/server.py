@@ -25,6 +25,7 @@ from capyra.deployments.processes import (
     command_of,
     descendants,
     end,
+    free_block,
     free_ports,
     left_behind,
     port_taken,
@@ -59,9 +60,9 @@ def serve(path: Path, options: Options, reporter: Reporter) -> None:
     _check_address(file)
     reporter.done(", ".join(name for name, e in file.experts.items() if e.active))
     adopt_orphans()
-    clean(file.server.port)
     directory = rundir.base() / str(file.server.port)
-    with _stopping() as pause:
+    with rundir.claim(file.server.port), _stopping() as pause:
+        clean(file.server.port)
         try:
             running = _start(file, directory, options, reporter, pause)
             reporter.ready(running.url, _example(file, running.url))
@@ -134,7 +135,7 @@ def _start(
     pause: Callable[[float], None],
 ) -> Running:
     reporter.stage("starting Ray")
-    dashboard = _start_ray(directory, options)
+    dashboard = _start_ray(file.server.port, directory, options)
     reporter.done(f"dashboard at {dashboard}")
     host = "127.0.0.1" if file.server.host == "0.0.0.0" else file.server.host
     running = Running(
@@ -153,11 +154,12 @@ def _start(
     return running
 
 
-def _start_ray(directory: Path, options: Options) -> str:
+def _start_ray(port: int, directory: Path, options: Options) -> str:
     metrics_port, stats_port = free_ports(2)
+    gateways = free_block(port, options.dashboard_port)
     _prune(directory / "ray")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.environ |= local_environment(directory, metrics_port, stats_port)
+    os.environ |= local_environment(directory, metrics_port, stats_port, gateways)
     # Ray and Serve read their environment when they are imported.
     import ray
 

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from capyra.deployments.rest import ServeRest
 
 MOST_REPLICAS = 256
-STYLES = {"ready": "green", "loading": "yellow", "draining": "yellow", "parked": "cyan"}
+STYLES = {
+    "ready": "green",
+    "loading": "yellow",
+    "draining": "yellow",
+    "parked": "cyan",
+    "failed": "red",
+}
 PS_COLUMNS = ("EXPERT", "STATE", ">REPLICAS", ">RUNNING", ">WAITING", ">MEMORY", "PROCESSES")
 MODELS_COLUMNS = ("MODEL", "ENGINE", ">CONTEXT", "ABLE TO", "DESCRIPTION")
 
@@ -43,6 +49,7 @@ class Row:
     waiting: int | None
     bytes: int | None
     replicas: tuple[dict[str, Any], ...]
+    problem: str | None = None
 
     @classmethod
     def of(cls, card: dict[str, Any]) -> Row:
@@ -57,6 +64,7 @@ class Row:
             waiting=_total(told, "waiting"),
             bytes=_total(told, "rss_bytes"),
             replicas=replicas,
+            problem=told.get("problem"),
         )
 
     def cells(self) -> tuple[str, ...]:
@@ -72,6 +80,10 @@ class Row:
             size(self.bytes),
             ", ".join(place for place in places if place) or "-",
         )
+
+    def refusals(self) -> list[str]:
+        """Why replicas do not serve with their newest settings; each reason once."""
+        return sorted({str(one["problem"]) for one in self.replicas if one.get("problem")})
 
 
 def _total(told: dict[str, Any], name: str) -> int | None:
@@ -108,6 +120,11 @@ def ps(
         print_json([asdict(row) for row in rows])
     else:
         print_table(PS_COLUMNS, [row.cells() for row in rows])
+        for row in rows:
+            if row.problem is not None:
+                say(f"{row.expert} did not start: {row.problem}")
+            for problem in row.refusals():
+                say(f"{row.expert} keeps its former settings: {problem}")
 
 
 def _rows(client: Client) -> list[Row]:
@@ -174,7 +191,9 @@ def scale(
     from capyra.deployments.rest import ServeRest
 
     rest = ServeRest(addresses.dashboard(address))
-    before = _target(rest, expert)
+    deployment = _deployment(rest, expert)
+    _check_most(deployment, expert, wanted)
+    before = int(deployment.get("target_num_replicas") or 0)
     rest.scale(expert, wanted)
     if wait:
         await_replicas(rest, expert, wanted, timeout)
@@ -207,8 +226,15 @@ def _deployment(rest: ServeRest, expert: str) -> dict[str, Any]:
     return found
 
 
-def _target(rest: ServeRest, expert: str) -> int:
-    return int(_deployment(rest, expert).get("target_num_replicas") or 0)
+def _check_most(deployment: dict[str, Any], expert: str, wanted: int) -> None:
+    """The experts file's `replicas.max` holds for operators too."""
+    settings = deployment.get("deployment_config", {}).get("user_config") or {}
+    most = settings.get("config", {}).get("replicas", {}).get("max")
+    if most is not None and wanted > most:
+        raise InvalidValue(
+            f"{expert} may have {plural(most, 'replica')} at most: raise its `replicas.max` in the "
+            "experts file and deploy it"
+        )
 
 
 def await_replicas(

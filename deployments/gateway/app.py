@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -136,7 +137,9 @@ class Gateway:
             methods = self._prefixed.get(stem + slash) if name else None
         if methods is None:
             shown = path if len(path) <= 64 else f"{path[:64]}…"
-            raise UnknownRoute(f"there is nothing at {shown}: GET /openapi.json lists the routes")
+            near = difflib.get_close_matches(path[:256], self._exact, n=1, cutoff=0.7)
+            hint = f"did you mean {near[0]}?" if near else "GET /openapi.json lists the routes"
+            raise UnknownRoute(f"there is nothing at {shown}: {hint}")
         route = methods.get("GET" if method == "HEAD" else method)
         if route is None:
             allow = ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))

@@ -21,6 +21,8 @@ Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 JSON = (b"content-type", b"application/json")
+LAST_WORD_S = 30.0
+"""How long a client may take to read the end of its answer, for which no other deadline holds."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -46,6 +48,7 @@ class Exchange:
         "extra",
         "held",
         "id",
+        "last_word_s",
         "method",
         "path",
         "record",
@@ -69,6 +72,7 @@ class Exchange:
         self.shown_id = given if given and _SANE_ID.fullmatch(given) else self.id.encode()
         self.tenant = ""
         self.held = 0
+        self.last_word_s = LAST_WORD_S
         self.started = False
         self.extra: list[Header] = [(b"x-request-id", self.shown_id)]
         self.epilogue: Callable[[ErrorReply], bytes] | None = None
@@ -99,7 +103,15 @@ class Exchange:
     async def reply(self, status: int, body: bytes, headers: Iterable[Header] = (JSON,)) -> None:
         length = (b"content-length", str(len(body)).encode())
         await self.start(status, (*headers, length))
-        await self.write(b"" if self.method == "HEAD" else body, more=False)
+        await self.end(b"" if self.method == "HEAD" else body)
+
+    async def end(self, body: bytes) -> None:
+        """Send the last bytes, if the client takes them in time."""
+        try:
+            async with asyncio.timeout(self.last_word_s):
+                await self.write(body, more=False)
+        except TimeoutError as error:
+            raise ClientGone from error
 
     async def fail(self, error: ErrorReply) -> None:
         """Tell the client what went wrong, in the way that is still open."""
@@ -107,7 +119,7 @@ class Exchange:
         if not self.started:
             await self.reply(error.status, error.body, (JSON, *error.headers))
         elif self.epilogue is not None:
-            await self.write(self.epilogue(error), more=False)
+            await self.end(self.epilogue(error))
 
     def watched(self) -> AbstractAsyncContextManager[None]:
         """Within this, the client's leaving ends the task's work with `ClientGone`."""

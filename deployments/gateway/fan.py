@@ -1,14 +1,14 @@
-"""Several prompts of one request, asked at once and told as one answer."""
+"""Several prompts of one request, asked side by side and told as one answer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from capyra.deployments.gateway.answers import Batches
-from capyra.engine.errors import EngineFault
+from capyra.engine.errors import EngineFault, QueueFull
 from capyra.engine.types import (
     Accepted,
     Delta,
@@ -33,17 +33,21 @@ class PromptStarted(Started):
 Parcel = tuple[int, Sequence[StreamItem] | Exception | None]
 """A prompt's number, and a batch of its answer, what broke it, or its end."""
 
+RETRY_S = 0.2
+"""Between two tries of a prompt whose turn came while others had filled the expert's room."""
 
-async def merged(streams: Sequence[Batches], answers: int) -> Batches:
-    """One stream of all: accepted when every prompt has its place, done when all are.
+
+async def merged(begin: Sequence[Callable[[], Batches]], answers: int, width: int) -> Batches:
+    """One stream of all: accepted when the first `width` prompts have their places, done when all
+    are. The others follow as those end.
 
     Each prompt has `answers` answers; they are numbered through.
     """
-    inbox: asyncio.Queue[Parcel] = asyncio.Queue(maxsize=2 * len(streams))
-    pumps = [
-        asyncio.create_task(_pump(number, stream, inbox)) for number, stream in enumerate(streams)
-    ]
-    ledger = _Ledger(len(streams), answers)
+    width = min(width, len(begin))
+    inbox: asyncio.Queue[Parcel] = asyncio.Queue(maxsize=2 * width)
+    turns = iter(enumerate(begin))
+    pumps = [asyncio.create_task(_pump(turns, inbox, width)) for _ in range(width)]
+    ledger = _Ledger(len(begin), answers, width)
     try:
         while not ledger.complete:
             number, parcel = await inbox.get()
@@ -59,25 +63,50 @@ async def merged(streams: Sequence[Batches], answers: int) -> Batches:
         await asyncio.wait(pumps)
 
 
-async def _pump(number: int, stream: Batches, inbox: asyncio.Queue[Parcel]) -> None:
+async def _pump(
+    turns: Iterator[tuple[int, Callable[[], Batches]]], inbox: asyncio.Queue[Parcel], width: int
+) -> None:
+    """Read one prompt's answer after the other, as long as there are any."""
+    for number, begin in turns:
+        try:
+            # Nobody tells when an expert in another process has room again.
+            while await _refused(  # noqa: ASYNC110
+                number, begin(), inbox, patient=number >= width
+            ):
+                await asyncio.sleep(RETRY_S)
+        except Exception as error:  # noqa: BLE001 - it is raised again where the answer is read
+            await inbox.put((number, error))
+        else:
+            await inbox.put((number, None))
+
+
+async def _refused(
+    number: int, stream: Batches, inbox: asyncio.Queue[Parcel], *, patient: bool
+) -> bool:
+    """Pass the answer on; or tell that there was no room for it, to those who can wait."""
     try:
         async with aclosing(stream):
             async for batch in stream:
+                last = batch[-1]
+                if patient and isinstance(last, Failed) and last.failure.code == QueueFull.code:
+                    return True
+                patient = False
                 await inbox.put((number, batch))
-    except Exception as error:  # noqa: BLE001 - it is raised again where the answer is read
-        await inbox.put((number, error))
-    else:
-        await inbox.put((number, None))
+    except QueueFull:
+        if not patient:
+            raise
+    return patient
 
 
 class _Ledger:
     """What has come from which prompt."""
 
-    def __init__(self, prompts: int, answers: int) -> None:
+    def __init__(self, prompts: int, answers: int, width: int) -> None:
         self._answers = answers
         self._unanswered = set(range(prompts))
         self._accepted: dict[int, Accepted] = {}
-        self._prompts = prompts
+        self._first = width
+        """So many have to be accepted before anything is told."""
         self._early: list[StreamItem] = []
         self._fraction = 0.0
         self._usage = Usage(0, 0)
@@ -93,16 +122,16 @@ class _Ledger:
 
     def enter(self, number: int, batch: Sequence[StreamItem]) -> Sequence[StreamItem]:
         """What of this batch, and of earlier ones, can be told now."""
-        before = len(self._accepted)
+        told = len(self._accepted) >= self._first
         items = [item for each in batch if (item := self._item(number, each)) is not None]
-        if len(self._accepted) < self._prompts:
+        if len(self._accepted) < self._first:
             for item in items:
                 if isinstance(item, Failed):
                     # One that is refused is never accepted: nothing of the others is told.
                     raise item.failure.error()
             self._early += items
             return ()
-        if before == self._prompts:
+        if told:
             return items
         every = self._accepted.values()
         first = self._accepted[0]

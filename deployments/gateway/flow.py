@@ -61,7 +61,7 @@ class Flow:
         facts = {
             "stage": progress.stage,
             "fraction": round(progress.fraction, 4),
-            "eta_s": progress.eta_s,
+            "eta_s": None if progress.eta_s is None else round(progress.eta_s, 2),
         }
         self._progress = b": capyra " + json.dumps(facts).encode() + b"\n\n"
         if self._exchange.started:
@@ -71,7 +71,7 @@ class Flow:
         """Send the last bytes."""
         if not self._exchange.started:
             await self._start()
-        await self._exchange.write(data, more=False)
+        await self._exchange.end(data)
 
     async def close(self) -> None:
         """Stop the heartbeats; the client may still be told more."""

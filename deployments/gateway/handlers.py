@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 
 from capyra.deployments.experts import Experts, ExpertView
@@ -74,8 +75,9 @@ class Handlers:
             usage=body.wants_usage,
         )
         call, n = body.call(_trace(exchange)), requests[0].n
-        streams = [self._experts.generate(view.name, request, call) for request in requests]
-        batches = streams[0] if len(streams) == 1 else merged(streams, n)
+        begin = [partial(self._experts.generate, view.name, request, call) for request in requests]
+        width = view.config.queue.running
+        batches = begin[0]() if len(begin) == 1 else merged(begin, n, width)
         terms = Terms(bool(body.stream), seconds, n * len(requests))
         await deliver(exchange, batches, dialect, terms, self._config.heartbeat)
 

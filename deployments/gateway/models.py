@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from capyra.deployments.experts import ExpertView, ReplicaView, stopped
+from capyra.deployments.experts import ExpertView, ReplicaView, unusable
 from capyra.engine.errors import UnknownExpert
 from capyra.engine.types import Capabilities
+from capyra.orchestrator.config import BUILT_IN_MODELS
 
 
 def find(views: Mapping[str, ExpertView], name: str) -> ExpertView:
@@ -16,6 +17,11 @@ def find(views: Mapping[str, ExpertView], name: str) -> ExpertView:
     view = views.get(name)
     if view is not None:
         return view
+    if name in BUILT_IN_MODELS:
+        raise UnknownExpert(
+            f"this version has no router yet, so there is no model {name!r}: name an expert",
+            param="model",
+        )
     near = difflib.get_close_matches(name[:256], views, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else "GET /v1/models lists those that exist"
     shown = name if len(name) <= 64 else f"{name[:64]}…"
@@ -23,10 +29,10 @@ def find(views: Mapping[str, ExpertView], name: str) -> ExpertView:
 
 
 def find_running(views: Mapping[str, ExpertView], name: str) -> ExpertView:
-    """The same, for a request: an operator's stop is told before anything is tried."""
+    """The same, for a request: that it is stopped, or did not start, is told at once."""
     view = find(views, name)
-    if view.target == 0:
-        raise stopped(name)
+    if (error := unusable(view)) is not None:
+        raise error
     return view
 
 
@@ -46,6 +52,7 @@ def card(view: ExpertView, created: int) -> dict[str, Any]:
         "capyra": {
             "state": view.state,
             "target": view.target,
+            "problem": view.failure,
             "replicas": [_replica(one) for one in view.replicas],
             "engine": view.config.engine,
             "context": _context(view),
@@ -72,6 +79,7 @@ def _replica(view: ReplicaView) -> dict[str, Any]:
         "weight_bytes": view.stats.weight_bytes,
         "kv_bytes": view.stats.kv_bytes,
         "rss_bytes": view.rss_bytes,
+        "problem": view.problem,
     }
 
 

@@ -188,6 +188,7 @@ class ReplicaFields(Reply):
     weight_bytes: int
     kv_bytes: int
     rss_bytes: int
+    problem: str | None
 
 
 class SkillFields(Reply):
@@ -200,6 +201,7 @@ class ExpertFields(Reply):
 
     state: State
     target: int | None
+    problem: str | None
     replicas: list[ReplicaFields]
     engine: str
     context: int | None

@@ -33,7 +33,10 @@ class Deadlines(Settings):
     @model_validator(mode="after")
     def _ordered(self) -> Deadlines:
         if self.default > self.max:
-            raise ValueError(f"default ({self.default:g} s) is more than max ({self.max:g} s)")
+            raise ValueError(
+                f"default ({self.default:g} s) is more than max ({self.max:g} s); "
+                "lower one or raise the other"
+            )
         return self
 
 
@@ -61,7 +64,7 @@ class ServerConfig(Settings):
         min_length=1,
         description="Address to listen on; all others than this machine's own need keys",
     )
-    port: int = Field(default=8082, ge=0, le=65535, description="Port to listen on")
+    port: int = Field(default=8082, ge=1, le=65535, description="Port to listen on")
     replicas: int = Field(default=1, ge=1, le=64, description="Gateway processes")
     key_env: str = Field(
         default="CAPYRA_API_KEY",

@@ -204,20 +204,20 @@ def test_who_takes_nothing_is_dropped(hasty: Server) -> None:
 # --- the gateway is lost ------------------------------------------------------------------------
 
 
-def test_a_lost_gateway_is_told_as_an_error_that_clients_read(hasty: Server) -> None:
-    """Requests that it was serving are lost with it; later ones wait for the next gateway.
-
-    Where HAProxy had used the connection to the gateway before, it closes without a word, because
-    clients then try again by themselves.
+def test_what_a_lost_gateway_had_is_asked_again_or_told_as_an_error(hasty: Server) -> None:
+    """Where no byte of the answer was sent, HAProxy gives the request to the next gateway, if it
+    still has all of it: 16 KiB. Else it tells the loss; or closes without a word where it had used
+    the connection to the gateway before, because clients then try again by themselves.
     """
     (victim,) = hasty.pids()["gateway"]
 
-    async def ask() -> tuple[list[Answer | None], Answer | None]:
-        lost = [asyncio.create_task(one(chat("beta", "x" * 400))) for _ in range(8)]
+    async def ask() -> tuple[list[Answer | None], list[Answer | None], Answer | None]:
+        texts = ["x" * 400] * 8 + ["x" * 20_000] * 4
+        lost = [asyncio.create_task(one(chat("beta", text, max_tokens=400))) for text in texts]
         await asyncio.sleep(2)
         os.kill(victim, signal.SIGKILL)
         answers = await asyncio.gather(*lost)
-        return answers, await one(chat("alpha", "Hi"))
+        return answers[:8], answers[8:], await one(chat("alpha", "Hi"))
 
     async def one(body: dict[str, Any]) -> Answer | None:
         request = post(CHAT, body, connection="close")
@@ -225,12 +225,13 @@ def test_a_lost_gateway_is_told_as_an_error_that_clients_read(hasty: Server) -> 
             await wire.send(request.head + request.body)
             return await wire.answer()
 
-    answers, later = asyncio.run(ask())
-    told = [answer for answer in answers if answer is not None]
-    assert told
+    small, large, later = asyncio.run(ask())
+    told = [answer for answer in (*small, *large) if answer is not None and answer.status != 200]
     for answer in told:
         assert (answer.status, answer.error["code"]) == (502, "unavailable")
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["retry-after"] == "1"
+    assert any(answer is not None and answer.status == 200 for answer in small)
+    assert not any(answer is not None and answer.status == 200 for answer in large)
     assert later is not None
     assert later.status == 200, later.body

@@ -117,11 +117,15 @@ async def connect(url: str, *, receive_buffer: int | None = None) -> AsyncIterat
     """A connection to the server; a small `receive_buffer` makes a reader that stops bite soon."""
     address = urlsplit(url)
     raw = socket.socket()
-    raw.setblocking(False)
-    if receive_buffer is not None:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    await asyncio.get_running_loop().sock_connect(raw, (address.hostname, address.port))
-    reader, writer = await asyncio.open_connection(sock=raw, limit=LINE_LIMIT)
+    try:
+        raw.setblocking(False)
+        if receive_buffer is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await asyncio.get_running_loop().sock_connect(raw, (address.hostname, address.port))
+        reader, writer = await asyncio.open_connection(sock=raw, limit=LINE_LIMIT)
+    except BaseException:  # who is cancelled while connecting leaves no socket behind
+        raw.close()
+        raise
     try:
         yield Wire(reader, writer)
     finally:

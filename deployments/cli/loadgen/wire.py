@@ -107,20 +107,23 @@ class Connection(asyncio.Protocol):
         return not self._lost and self._done is None
 
     async def ask(self, request: bytes, sink: Sink, timeout_s: float) -> None:
-        """Send, and return when the answer is whole. The connection is closed if it failed."""
+        """Send, and return when the answer is whole. The connection is closed if it failed, or if
+        nobody waits for the answer any more."""
         assert self._transport is not None
         assert self.usable
         self._reset()
         self._sink = sink
-        done = self._done = asyncio.get_running_loop().create_future()
+        self._done = asyncio.get_running_loop().create_future()
         self._transport.write(request)
+        reusable = False
         try:
             async with asyncio.timeout(timeout_s):
-                await done
+                await self._done
+            reusable = self._keep
         except TimeoutError as error:
             raise WireError("timeout") from error
         finally:
-            if not done.done() or done.cancelled() or done.exception() or not self._keep:
+            if not reusable:
                 self.close()
             self._done = self._sink = None
 

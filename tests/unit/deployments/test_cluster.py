@@ -15,7 +15,7 @@ from capyra.deployments.cluster import ServeExperts
 from capyra.deployments.experts import Call, ReplicaView
 from capyra.deployments.reports import ExpertReport, Snapshot
 from capyra.engine.config import ExpertConfig
-from capyra.engine.errors import CapyraError, Failure, InvalidValue
+from capyra.engine.errors import CapyraError, ExpertLost, Failure, InvalidValue
 from capyra.engine.types import (
     Accepted,
     Delta,
@@ -23,6 +23,7 @@ from capyra.engine.types import (
     EngineStats,
     Failed,
     GenerateRequest,
+    Rendered,
     StreamItem,
     TextPrompt,
     Usage,
@@ -176,6 +177,22 @@ async def test_a_failure_that_came_as_a_value_is_raised() -> None:
     refusal = Failure.of(InvalidValue("no such token", param="tokens"))
     with pytest.raises(InvalidValue, match="no such token"):
         await experts(Handle(answer=refusal)).render("alpha", TextPrompt("x"))
+
+
+async def test_a_question_that_changes_nothing_is_asked_again() -> None:
+    rendered = Rendered((1,), "x")
+
+    class Asked(Handle):
+        def __init__(self, *answers: object) -> None:
+            super().__init__()
+            self.answers = list(answers)
+            self.render = Method(lambda *_: Answering(self.answers.pop(0)))
+
+    lost = Failure("expert_lost", "closing")
+    handle = Asked(ActorDiedError(), lost, rendered)
+    assert await experts(handle).render("alpha", TextPrompt("x")) == rendered
+    with pytest.raises(ExpertLost):
+        await experts(Asked(*[lost] * 9)).render("alpha", TextPrompt("x"))
 
 
 async def test_views_join_settings_and_snapshot() -> None:

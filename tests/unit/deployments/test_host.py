@@ -15,7 +15,7 @@ from capyra.deployments.experts import Call
 from capyra.deployments.host import Host
 from capyra.engine.base import Engine
 from capyra.engine.config import ExpertConfig
-from capyra.engine.errors import CapyraError, Unsupported
+from capyra.engine.errors import CapyraError, ConfigError, Unsupported
 from capyra.engine.registry import EngineSpec, create
 from capyra.engine.types import (
     Accepted,
@@ -245,6 +245,14 @@ async def test_weights_leave_when_idle_and_come_back(host: Host) -> None:
     assert text(await items(host.generate(request(), Call()))) == "Hello"
 
 
+async def test_a_refused_request_says_nothing_about_the_weights(host: Host) -> None:
+    await items(host.generate(request(), Call()))
+    await items(host.generate(request("x" * 40_000), Call(keep_alive_s=0)))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert host.state() == "ready"
+
+
 async def test_a_requests_keep_alive_holds_until_the_next_unload(host: Host) -> None:
     await items(host.generate(request(), Call(keep_alive_s=0)))
     await state_becomes(host, "parked")
@@ -308,17 +316,38 @@ async def test_heavy_settings_change_engines_without_breaking_an_answer(
     host: Host, makes: Makes
 ) -> None:
     await items(host.generate(request(), Call()))
-    old = await begin(host, request("y" * 3000, id_="old"))
+    old = host.generate(request("y" * 3000, id_="old"), Call())
+    begun = text(await anext(old))
     await host.configure(settings(context=64))
     assert len(makes.engines) == 2
     refused = await items(host.generate(request("y" * 3000, id_="new"), Call()))
     assert failure(refused).code == "context_length_exceeded"
     assert makes.engines[0].stats().loaded
-    assert len(text(await items(old))) == 3000
+    assert begun + text(await items(old)) == "y" * 3000
     async with asyncio.timeout(5):
         while makes.engines[0].stats().loaded:
             host.changed.clear()
             await host.changed.wait()
+
+
+async def test_settings_that_no_engine_takes_leave_the_one_that_serves(
+    makes: Makes, clock: Clock
+) -> None:
+    def make(config: ExpertConfig) -> Engine:
+        if config.context == 64:
+            raise ConfigError("64 tokens are too few")
+        return makes(config)
+
+    host = Host("parrot", "r1", make, clock)
+    with pytest.raises(ConfigError):
+        await host.configure(settings(context=64))
+    await host.configure(settings())
+    await host.configure(settings(context=64))
+    assert host.problem == "64 tokens are too few"
+    assert text(await items(host.generate(request("y" * 100), Call()))) == "y" * 100
+    await host.configure(settings())
+    assert host.problem is None
+    await host.close()
 
 
 async def test_embeddings_load_too(host: Host) -> None:

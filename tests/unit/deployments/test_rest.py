@@ -8,7 +8,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from capyra.deployments.rest import ServeRest
+from capyra.deployments.rest import ServeRest, failure_of
 from capyra.engine.errors import CapyraError, ConfigError, UnknownExpert
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -57,6 +57,19 @@ def test_what_serve_refuses_is_one_sentence(
     with pytest.raises(kind, match=told) as raised:
         client.scale("alpha", 1)
     assert "\n" not in raised.value.message
+
+
+def test_another_server_than_the_dashboard() -> None:
+    client = rest(lambda _: httpx.Response(404, json={"error": {"message": "nothing here"}}))
+    with pytest.raises(CapyraError, match="no Ray dashboard at http://dashboard:8265"):
+        client.details()
+
+
+def test_why_an_application_failed_is_what_its_replica_raised() -> None:
+    trace = "Traceback\n  File x\ncapyra.engine.errors.ModelError: there is no config.json in /m"
+    told = {"message": "Failed to update.", "deployments": {"Expert": {"message": trace}}}
+    assert failure_of(told) == "there is no config.json in /m"
+    assert failure_of({"message": "out of memory", "deployments": {}}) == "out of memory"
 
 
 def test_a_config_that_serve_refuses() -> None:

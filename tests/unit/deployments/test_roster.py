@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from capyra.deployments.experts import ReplicaView, State
-from capyra.deployments.reports import STALE_AFTER_S, ExpertReport, Report
+from capyra.deployments.reports import STALE_AFTER_S, Asked, ExpertReport, Report
 from capyra.deployments.roster import Roster, state_of
 from capyra.engine.types import Capabilities, EngineStats
 
@@ -62,9 +62,9 @@ def test_removed_experts_leave_and_others_keep_their_replicas() -> None:
 def test_silent_replicas_are_forgotten() -> None:
     made = roster("a")
     made.report(report("a", "r1"), 0)
-    made.retarget({"a": 1}, STALE_AFTER_S)
+    made.retarget({"a": Asked(1)}, STALE_AFTER_S)
     assert made.snapshot.experts["a"].replicas
-    made.retarget({"a": 1}, STALE_AFTER_S + 0.1)
+    made.retarget({"a": Asked(1)}, STALE_AFTER_S + 0.1)
     assert not made.snapshot.experts["a"].replicas
 
 
@@ -79,3 +79,13 @@ def test_an_experts_state_is_the_best_of_its_replicas() -> None:
     assert of(0, "draining") == "draining"
     assert of(1) == "loading"
     assert of(None) == "unknown"
+
+
+def test_what_serve_gave_up_has_failed() -> None:
+    made = roster("a", "b")
+    made.retarget({"a": Asked(1, "there is no such model"), "b": Asked(1)}, 0)
+    found = made.snapshot.experts
+    assert found["a"].failure == "there is no such model"
+    assert (state_of(found["a"]), state_of(found["b"])) == ("failed", "loading")
+    made.report(report("a", "r1"), 0)
+    assert state_of(made.snapshot.experts["a"]) == "ready", "an older replica still serves"

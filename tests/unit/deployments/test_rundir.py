@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from capyra.deployments.processes import (
     command_of,
     descendants,
     end,
+    free_block,
     free_ports,
     left_behind,
     mentioning,
@@ -131,7 +133,29 @@ def test_ending_nobody_is_no_error() -> None:
     end([2**22 + 1], grace_s=10)
 
 
+@pytest.mark.usefixtures("base")
+def test_a_port_is_claimed_by_one() -> None:
+    with rundir.claim(8082):
+        with pytest.raises(ConfigError, match="8082"), rundir.claim(8082):
+            pass
+        with rundir.claim(8083):
+            pass
+    with rundir.claim(8082):
+        pass
+
+
 def test_free_ports_are_free_and_different() -> None:
     ports = free_ports(5)
     assert len(set(ports)) == 5
     assert not any(port_taken("127.0.0.1", port) for port in ports)
+
+
+def test_a_block_of_ports_has_none_that_somebody_uses_or_will() -> None:
+    first = free_block(8082)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", first[7]))
+        listener.listen()
+        second = free_block(8082)
+    assert first[7] not in second
+    assert set(free_block(8082, first[9], second[9])).isdisjoint({first[9], second[9]})
+    assert free_block(8083) != first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,6 +31,14 @@ def test_a_row_is_read_from_what_the_gateway_lists() -> None:
     assert (row.expert, row.state, row.target, row.ready) == ("echo", "ready", 2, 1)
     assert (row.running, row.waiting, row.bytes) == (3, 2, 2**21)
     assert row.cells()[2:] == ("1/2", "3", "2", "2.0 MiB", "11@nodenode, 12@nodenode")
+
+
+def test_settings_that_were_refused_are_told_once() -> None:
+    replicas = tuple(
+        replace(replica(number, "ready", 0), problem="no such model") for number in (11, 12)
+    )
+    view = ExpertView("echo", ExpertConfig(engine="echo"), "ready", 2, replicas)
+    assert Row.of(card(view, created=0)).refusals() == ["no such model"]
 
 
 def test_a_server_that_tells_less_gives_a_row_with_gaps() -> None:

@@ -161,15 +161,25 @@ def test_stopping_nothing_is_done_at_once(program: Program) -> None:
 
 
 def test_ctrl_c_is_told_to_scripts(talking: Server, program: Program) -> None:
+    over = threading.Event()
+    # A shell starts what runs in the background deaf to Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def press(*_: object) -> Reply:
         identity = threading.main_thread().ident
         assert identity is not None
         signal.pthread_kill(identity, signal.SIGINT)
+        over.wait(10)
         return Reply(cut=True)
 
     talking.answer = press
     for command in (["run", "echo", "hi"], ["ps"]):
-        assert program(*command) == (130, "", "")
+        over.clear()
+        try:
+            assert program(*command) == (130, "", "")
+        finally:
+            over.set()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_what_is_piped_in_follows_the_prompt(talking: Server, program: Program) -> None:

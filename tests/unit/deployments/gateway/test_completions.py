@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from capyra.engine.errors import ContextTooLong, Failure
+from capyra.engine.config import ExpertConfig, Queue
+from capyra.engine.errors import ContextTooLong, Failure, QueueFull
 from capyra.engine.types import (
     Delta,
     Done,
@@ -232,3 +234,35 @@ async def test_progress_never_goes_back(client_of):
         gates[1].set()
 
     assert b"0.2" not in response.body
+
+
+class Tries:
+    """What an expert says to the first try, the second, …"""
+
+    def __init__(self, *scripts):
+        self._scripts = iter(scripts)
+
+    def __iter__(self):
+        return iter(next(self._scripts))
+
+
+async def test_more_prompts_than_run_at_once_follow_one_another(client):
+    one_at_once = ExpertConfig(engine="echo", queue=Queue(running=1))
+    client.experts.known["echo"] = replace(client.experts.known["echo"], config=one_at_once)
+    refusal = Failed(Failure("queue_full", "no room", retry_after_s=1.0))
+    full = QueueFull("no room", retry_after_s=1.0)
+    says = client.experts.says
+    gate = asyncio.Event()
+    client.experts.scripts = {
+        "a": [*says("first")[:2], gate, *says("first")[2:]],
+        # Others took the place that the first left: what has waited can wait on.
+        "b": Tries([[refusal]], [full], says("second")),
+    }
+
+    async with client.open("POST", PATH, (b'{"model":"echo","prompt":["a","b"]}',)) as (reply, _):
+        await client.experts.waiting.wait()
+        assert client.experts.open == len(client.experts.asked) == 1
+        gate.set()
+
+    assert [one["text"] for one in reply.json["choices"]] == ["first", "second"]
+    assert len(client.experts.asked) == 4

@@ -27,6 +27,13 @@ class Client:
     async def _send(self, message: Any) -> None: ...
 
 
+class Deaf(Client):
+    """Takes no byte."""
+
+    async def _send(self, message: Any) -> None:
+        await self.gone
+
+
 async def served(client: Client, work: asyncio.Future[None]) -> str:
     async with client.exchange.watched():
         await work
@@ -48,3 +55,10 @@ async def test_leaving_ends_the_work_or_comes_too_late_and_nothing_between(steps
         work.set_result(None)
     (told,) = await asyncio.gather(task, return_exceptions=True)
     assert told == "served" or isinstance(told, ClientGone)
+
+
+async def test_a_client_that_never_reads_is_not_waited_for_for_ever() -> None:
+    exchange = Deaf().exchange
+    exchange.last_word_s = 0.01
+    with pytest.raises(ClientGone):
+        await exchange.end(b"the end")

@@ -100,6 +100,7 @@ async def test_models(client):
     assert one["capyra"] | {"capabilities": None} == {
         "state": "ready",
         "target": 1,
+        "problem": None,
         "replicas": [
             {
                 "id": "echo#1",
@@ -112,6 +113,7 @@ async def test_models(client):
                 "weight_bytes": 0,
                 "kv_bytes": 0,
                 "rss_bytes": 0,
+                "problem": None,
             }
         ],
         "engine": "echo",

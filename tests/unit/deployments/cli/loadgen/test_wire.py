@@ -70,6 +70,21 @@ async def test_answers_are_read_in_any_pieces(answer: bytes, step: int) -> None:
     assert line.connection.usable
 
 
+async def test_who_leaves_as_the_answer_comes_leaves_no_connection() -> None:
+    loop = asyncio.get_running_loop()
+
+    def play(connection: Connection) -> None:
+        loop.call_soon(connection.data_received, SIZED)
+        loop.call_soon(asking.cancel)
+
+    line = Line(play)
+    asking = asyncio.create_task(line.connection.ask(b"GET", Sink(), 5.0))
+    await asyncio.wait([asking])
+    assert asking.cancelled()
+    assert line.aborted
+    assert not line.connection.usable
+
+
 async def test_an_answer_without_length_ends_with_its_connection() -> None:
     def play(connection: Connection) -> None:
         connection.data_received(OPEN)
