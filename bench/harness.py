@@ -87,14 +87,26 @@ def machine() -> dict[str, Any]:
     }
 
 
-def run(measure: Callable[[bool], Results]) -> None:
-    """A benchmark's main: parse, measure, print, write."""
-    parser = argparse.ArgumentParser(description=sys.modules[measure.__module__].__doc__)
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark takes."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="end within five minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    arguments = parser.parse_args()
+    return parser
+
+
+def run(measure: Callable[[bool], Results]) -> None:
+    """A benchmark's main: parse, measure, print, write."""
+    arguments = parser(sys.modules[measure.__module__].__doc__).parse_args()
+    report(lambda: measure(arguments.quick), arguments.json)
+
+
+def report(measure: Callable[[], Results], file: Path | None) -> None:
+    """Measure, print, write."""
     try:
-        results = measure(arguments.quick)
+        results = measure()
     except PeerMissing as error:
         sys.exit(f"{error}; run `make peers` first")
     width = max(map(len, results.figures), default=0)
@@ -104,6 +116,6 @@ def run(measure: Callable[[bool], Results]) -> None:
             f"   {found['lowest']:.3g} to {found['highest']:.3g}" if isinstance(found, dict) else ""
         )
         print(f"{name:<{width}}  {value:8.3g}{spread}")
-    if arguments.json:
+    if file:
         content = {"figures": results.figures, "machine": machine(), "raw": results.raw}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
+        file.write_text(json.dumps(content, indent=1) + "\n")

