@@ -16,13 +16,17 @@ else
 TORCH := torch==2.13.0+cpu
 endif
 
-.PHONY: help serve test check format types install install-test test-clients test-models test-arm rehearse soak bench peers experts-schema clean
+.PHONY: help serve experts test check format types install install-test install-vllm test-clients test-models test-arm test-vllm test-gpu rehearse soak bench peers experts-schema clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: install ## install all, start the experts of FILE on PORT, in the foreground
 	@$(BIN)/capyra serve $(FILE) --port $(PORT)
+
+experts: install-test ## train the demo experts anew and publish those that reach their goals
+	@$(BIN)/python -m experts.recipes train
+	@$(BIN)/python -m experts.recipes publish
 
 test: install-test ## install all and pass the tests
 	@$(BIN)/python -m pytest -q
@@ -37,7 +41,7 @@ format: install-test ## mend the style
 	@$(BIN)/ruff format .
 
 soak: install-test ## the long sweeps
-	@$(BIN)/python -m pytest -q -m slow --timeout 3600
+	@$(BIN)/python -m pytest -q -m slow --hypothesis-profile=search --timeout 3600
 
 test-clients: install-test build/clients/installed ## clients that want environments of their own
 	@$(BIN)/python -m pytest -q -m clients
@@ -45,6 +49,12 @@ test-clients: install-test build/clients/installed ## clients that want environm
 test-models: install-test ## the native engine's models beside transformers
 	@$(PIP) install -q -e ".[dev,models]"
 	@$(BIN)/python -m pytest -q -m "models and not slow" --timeout 600
+
+test-vllm: install-vllm ## the contract suite on vLLM, on this machine's CPU
+	@.venv-vllm/bin/python -m pytest -q -k vllm tests/contract tests/vllm -W default --timeout 600
+
+test-gpu: install-test ## one model with vLLM on CUDA, from the request to the answer
+	@$(BIN)/python -m pytest -q tests/vllm/test_gpu.py -W default --timeout 1200
 
 rehearse: install-test ## `ray up` on two machines made of namespaces; as root
 	@$(BIN)/python -m pytest -q -m slow tests/cluster/test_ray_up.py --timeout 1800
@@ -62,6 +72,7 @@ peers: ## the peers that benchmarks compare with, outside the tree
 
 install: $(VENV)/installed ## everything that `serve` needs
 install-test: $(VENV)/installed-test ## and what `test` and `check` need
+install-vllm: .venv-vllm/installed ## capyra and vLLM for CPUs, in .venv-vllm
 
 $(VENV)/torch:
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || { \
@@ -83,6 +94,10 @@ $(VENV)/installed: $(VENV)/torch pyproject.toml kernels/CMakeLists.txt
 $(VENV)/installed-test: $(VENV)/installed
 	@echo "installing what the tests need"
 	@$(PIP) install -q -e ".[dev]"
+	@touch $@
+
+.venv-vllm/installed: infra/vllm.sh infra/vllm_packages.sh pyproject.toml kernels/CMakeLists.txt
+	@PYTHON=$(PYTHON) infra/vllm.sh .venv-vllm
 	@touch $@
 
 build/clients/installed:

@@ -6,8 +6,13 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from serving import Server, start
+
+# What lands is decided by the same cases every time; `make soak` looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("search", print_blob=True)
 
 EXPERTS = """
 experts:

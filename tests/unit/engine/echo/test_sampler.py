@@ -32,7 +32,7 @@ def reference(row: list[float], sampling: Sampling) -> dict[int, float]:
     nucleus: list[int] = []
     mass = 0.0
     for token in kept:
-        if nucleus and mass >= sampling.top_p:
+        if nucleus and mass >= sampling.top_p < 1:
             break
         nucleus.append(token)
         mass += weights[token] / total
@@ -71,8 +71,10 @@ def test_any_sampling_shapes_as_plain_arithmetic_does(row: list[int], sampling: 
     common = set(found) & set(expected)
     for token in common:
         assert found[token] == pytest.approx(expected[token], rel=1e-3, abs=1e-6)
-    # At the edge of top-p or min-p one more or less may be kept.
-    assert len(set(found) ^ set(expected)) <= 1
+    # At the edge of top-p or min-p one more or less may be kept, or several that weigh nothing.
+    edge = set(found) ^ set(expected)
+    weight = sum(found.get(token, 0) + expected.get(token, 0) for token in edge)
+    assert len(edge) <= 1 or weight < 1e-9
 
 
 @pytest.mark.parametrize(
