@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from capyra.deployments.cli import bench, config, listing, run, serving
+from capyra.deployments.cli import bench, config, evaluation, listing, run, serving
 
 app = typer.Typer(
     name="capyra",
@@ -54,6 +54,7 @@ CONFIG_COMMANDS: tuple[Callable[..., None], ...] = (config.check, config.schema,
 
 for command in COMMANDS:
     app.command()(command)
+app.command("eval")(evaluation.evaluate)  # its name is a function of Python's
 for command in CONFIG_COMMANDS:
     files.command()(command)
 app.add_typer(files, name="config")

@@ -32,7 +32,7 @@ def main() -> None:
     twin = commands.add_parser("twin", help="write a full-sized model that computes the same")
     twin.add_argument("model", type=Path)
     twin.add_argument("folder", type=Path)
-    sets = commands.add_parser("sets", help="write the routing and consensus sets")
+    sets = commands.add_parser("sets", help="write sets: fields, routing, consensus")
     sets.add_argument("folder", type=Path)
     sets.add_argument("--count", type=int, default=700, help="prompts of each")
     arguments = parser.parse_args()
@@ -102,8 +102,9 @@ def twin(arguments: argparse.Namespace) -> None:
 
 
 def sets(arguments: argparse.Namespace) -> None:
-    from experts.recipes.evaluation import consensus_set, routing_set, write_set
+    from experts.recipes.evaluation import consensus_set, known_set, routing_set, write_set
 
+    write_set(known_set(arguments.count), arguments.folder / "fields.jsonl")
     write_set(routing_set(arguments.count), arguments.folder / "routing.jsonl")
     write_set(consensus_set(arguments.count), arguments.folder / "consensus.jsonl")
 

@@ -6,12 +6,14 @@ Everything here is held out of every training.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
+from experts.recipes.corpus import shown
 from experts.recipes.example import Example, held_out_set
 from experts.recipes.recipes import EXPERTS, FIELDS, RECIPES
 
@@ -56,6 +58,17 @@ class Shared:
     experts: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A question of one field as `capyra eval` reads it. What is judged by running it is not
+    among them: nobody's code is executed there."""
+
+    prompt: str
+    result: str
+    field: str
+    image: str | None = None
+
+
 def routing_set(count: int, seed: str = "routing") -> list[Routed]:
     """About so many, in equal parts of each field, in four kinds."""
     source = Random(seed)
@@ -87,7 +100,24 @@ def consensus_set(count: int, seed: str = "consensus") -> list[Shared]:
     ]
 
 
-def write_set(items: Iterable[Routed | Shared], path: Path) -> None:
+def known_set(count: int, seed: str = "held-out") -> list[Known]:
+    """About so many, in equal parts of each field."""
+    return [
+        Known(example.prompt, example.result, field, _url(example))
+        for field, draw in FIELDS.items()
+        for example in held_out_set(draw, count // len(FIELDS), seed)
+        if example.tests is None
+    ]
+
+
+def _url(example: Example) -> str | None:
+    if example.picture is None:
+        return None
+    sent = shown(example.picture)
+    return f"data:{sent.media_type};base64,{base64.b64encode(sent.data).decode()}"
+
+
+def write_set(items: Iterable[Routed | Shared | Known], path: Path) -> None:
     """One JSON object on each line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(asdict(item), ensure_ascii=False) for item in items)

@@ -62,11 +62,14 @@ ALWAYS_INLINE To bits_as(From from) {
 }
 
 // Keeps a value in its register: g++ would rather load it again for every use.
-ALWAYS_INLINE void hold(Floats &floats) {
-#if defined(__x86_64__)
-    asm("" : "+x"(floats));
+template <class Vector>
+ALWAYS_INLINE void hold(Vector &vector) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(vector));
+#elif defined(__x86_64__)
+    asm("" : "+x"(vector));
 #elif defined(__aarch64__)
-    asm("" : "+w"(floats));
+    asm("" : "+w"(vector));
 #endif
 }
 
@@ -83,6 +86,21 @@ ALWAYS_INLINE Floats widen(Halves halves) {
     return bits_as<Floats>(__builtin_convertvector(halves, Words) << 16);
 #endif
 }
+
+// Two products of bfloat16 added to each lane, where the processor has that in one instruction.
+#if defined(__AVX512BF16__)
+#define CAPYRA_DOT
+ALWAYS_INLINE Floats dot(Floats sum, Words x, Words y) {
+    return bits_as<Floats>(_mm512_dpbf16_ps(bits_as<__m512>(sum), bits_as<__m512bh>(x),
+                                            bits_as<__m512bh>(y)));
+}
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define CAPYRA_DOT
+ALWAYS_INLINE Floats dot(Floats sum, Words x, Words y) {
+    return bits_as<Floats>(vbfdotq_f32(bits_as<float32x4_t>(sum), bits_as<bfloat16x8_t>(x),
+                                       bits_as<bfloat16x8_t>(y)));
+}
+#endif
 
 // To nearest even; a NaN stays a NaN.
 ALWAYS_INLINE Halves narrow(Floats floats) {

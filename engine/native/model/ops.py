@@ -64,6 +64,10 @@ _WIDEN_FROM = 6
 there torch computes them row by row, 7 times slower at 512 rows (docs/decisions/0010)."""
 _FEW = 16
 """One product of all rows wins from some 24 on (docs/decisions/0016)."""
+_OWN_ROWS = 2**40
+_OWN_ROWS_BESIDE_TORCH = 32
+"""Rows up to which our products in bfloat16 are used: all where torch has to widen; where the
+processor multiplies bfloat16, decode, because ours read weights faster (docs/decisions/0016)."""
 _WIDE_ELEMENTS = 2**22
 """How much of a matrix is widened at once: it has to stay in the cache, and out of memory."""
 
@@ -157,9 +161,10 @@ def serving() -> Ops:
         compiled.rope_(q, k, cos, sin, interleaved)
         return q, k
 
+    own_rows = _OWN_ROWS if widened(torch.bfloat16) else _OWN_ROWS_BESIDE_TORCH
+
     def compiled_linear(x: Tensor, weights: Linear) -> Tensor:
-        # Where the processor multiplies bfloat16 itself, torch's products use that.
-        if x.dtype is torch.bfloat16 and widened(torch.bfloat16):
+        if x.dtype is torch.bfloat16 and x.numel() <= own_rows * x.shape[-1]:
             return compiled.linear(x, weights.weight, weights.bias)
         return linear(x, weights)
 

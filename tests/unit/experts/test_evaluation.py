@@ -12,12 +12,15 @@ from experts.recipes.evaluation import (
     OWNERS,
     SHARED,
     consensus_set,
+    known_set,
     misspell,
     routing_set,
     write_set,
 )
 from experts.recipes.example import held_out
 from experts.recipes.recipes import EXPERTS, FIELDS, RECIPES
+
+from capyra.deployments.cli.examination import read_questions
 
 
 def test_every_field_has_an_owner_that_learns_it_most() -> None:
@@ -62,3 +65,13 @@ def test_sets_are_lines_of_json(tmp_path: Path) -> None:
     write_set(routing_set(14), tmp_path / "sets" / "routing.jsonl")
     lines = (tmp_path / "sets" / "routing.jsonl").read_text().splitlines()
     assert all(json.loads(line)["expert"] in EXPERTS for line in lines)
+
+
+def test_every_field_has_questions_with_known_answers(tmp_path: Path) -> None:
+    questions = known_set(70)
+    assert {each.field for each in questions} == set(FIELDS)
+    assert all((each.image is not None) == (each.field == "shapes") for each in questions)
+    write_set(questions, tmp_path / "fields.jsonl")
+    read = read_questions(tmp_path / "fields.jsonl")
+    assert [each.prompt for each in read] == [each.prompt for each in questions]
+    assert all(each.result for each in read)

@@ -105,6 +105,28 @@ def test_listings(talking: Server, program: Program) -> None:
     assert "echo" in program("models")[1]
 
 
+def test_an_evaluation(talking: Server, program: Program, tmp_path: Path) -> None:
+    questions, kept = tmp_path / "questions.jsonl", tmp_path / "kept.json"
+    questions.write_text('{"prompt": "a", "result": "Hello", "field": "greetings"}\n')
+    code, out, err = program("eval", "echo", "-q", str(questions), "--save", str(kept))
+    assert (code, err) == (0, "asking echo 1 question\n")
+    assert out.splitlines()[1].split() == ["greetings", "1", "of", "1", "100.0%"]
+    assert json.loads(kept.read_text())["echo"][0]["answer"] == "Hello"
+    questions.write_text('{"prompt": "a", "result": "Bye"}\n')
+    _, out, _ = program("eval", "echo", "-q", str(questions), "--show", "1")
+    assert "not  Hello" in out
+    told = json.loads(program("eval", "echo", "-q", str(questions), "--json")[1])
+    assert (told["echo"]["right"], told["echo"]["asked"]) == (0, 1)
+    code, _, err = program("eval", "nobody", "-q", str(questions))
+    assert (code, err) == (2, "capyra: there is no model 'nobody': the server has echo\n")
+    talking.answer = lambda path, _: (
+        as_json({"data": [CARD]}) if path == "/v1/models" else error(503, "expert_stopped", "No.")
+    )
+    code, out, err = program("eval", "echo", "-q", str(questions))
+    assert code == 1
+    assert "--save tells why" in err
+
+
 def test_a_request_refused_is_wrong_usage(talking: Server, program: Program) -> None:
     assert program("run", "eco", "hi") == (2, "", "capyra: There is no such model\n")
 
