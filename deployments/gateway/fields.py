@@ -221,7 +221,7 @@ REFUSED: dict[str, str] = {
 class Handling(Body):
     """Extensions that say how a request is handled, not what is answered."""
 
-    refused = REFUSED
+    refused: ClassVar[Mapping[str, str]] = REFUSED
 
     keep_alive: KeepAlive | None = Field(
         default=None, description="How long the expert stays loaded after this request"
