@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping
 
 from capyra.deployments.gateway.dialects.anthropic import answer as anthropic
 from capyra.deployments.gateway.dialects.ollama import answer as ollama
-from capyra.deployments.gateway.dialects.responses import answer as responses
 from capyra.deployments.gateway.errors import ErrorReply
 
 Shape = Callable[[ErrorReply], bytes]
 
 _SHAPES: Mapping[str, Shape] = {
     "/v1/messages": anthropic.error_body,
-    "/v1/responses": responses.error_body,
     "/api": ollama.error_body,
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from capyra.deployments.experts import Call
 from capyra.deployments.gateway.dialects.anthropic import answer as anthropic
 from capyra.deployments.gateway.dialects.anthropic.request import CountBody, MessagesBody
+from capyra.deployments.gateway.dialects.names import naming
 from capyra.deployments.gateway.dialects.ollama import answer as ollama
 from capyra.deployments.gateway.dialects.ollama import models
 from capyra.deployments.gateway.dialects.ollama.request import (
@@ -17,7 +18,7 @@ from capyra.deployments.gateway.dialects.ollama.request import (
     OllamaGenerateBody,
     OllamaShowBody,
 )
-from capyra.deployments.gateway.dialects.responses.answer import ResponsesDialect
+from capyra.deployments.gateway.dialects.responses import answer as responses
 from capyra.deployments.gateway.dialects.responses.request import ResponsesBody
 from capyra.deployments.gateway.exchange import Exchange
 from capyra.deployments.gateway.handlers import Handlers
@@ -35,33 +36,36 @@ class Translations:
     async def messages(self, exchange: Exchange) -> None:
         _name(exchange)
         body = await self._core.reader.read(exchange, MessagesBody)
-        await self._core.answer(
-            exchange,
-            body,
-            lambda view, request: anthropic.MessagesDialect(
-                id_=exchange.id, model=view.name, max_tokens=request.limits.max_tokens
-            ),
-        )
+        with naming(anthropic.NAMES):
+            await self._core.answer(
+                exchange,
+                body,
+                lambda view, request: anthropic.MessagesDialect(
+                    id_=exchange.id, model=view.name, max_tokens=request.limits.max_tokens
+                ),
+            )
 
     async def count(self, exchange: Exchange) -> None:
         _name(exchange)
         body = await self._core.reader.read(exchange, CountBody)
-        found, _ = await self._core.rendered(exchange, body.model, body.prompt)
+        with naming(anthropic.NAMES):
+            found, _ = await self._core.rendered(exchange, body.model, body.prompt)
         await exchange.reply(200, anthropic.counted(len(found.token_ids)))
 
     async def responses(self, exchange: Exchange) -> None:
         body = await self._core.reader.read(exchange, ResponsesBody)
-        await self._core.answer(
-            exchange,
-            body,
-            lambda view, request: ResponsesDialect(
-                id_=exchange.id,
-                model=view.name,
-                created=self._core.second,
-                body=body,
-                request=request,
-            ),
-        )
+        with naming(responses.NAMES):
+            await self._core.answer(
+                exchange,
+                body,
+                lambda view, request: responses.ResponsesDialect(
+                    id_=exchange.id,
+                    model=view.name,
+                    created=self._core.second,
+                    body=body,
+                    request=request,
+                ),
+            )
 
     async def ollama_chat(self, exchange: Exchange) -> None:
         body = await self._core.reader.read(exchange, OllamaChatBody)
@@ -73,7 +77,8 @@ class Translations:
 
     async def ollama_embed(self, exchange: Exchange) -> None:
         body = await self._core.reader.read(exchange, OllamaEmbedBody)
-        found, view = await self._core.vectors(exchange, body)
+        with naming(ollama.NAMES):
+            found, view = await self._core.vectors(exchange, body)
         await exchange.reply(200, ollama.embedded(view.name, found, _spent(exchange)))
 
     async def ollama_tags(self, exchange: Exchange) -> None:
@@ -97,13 +102,14 @@ class Translations:
         if body.empty:
             await self._load(exchange, body, chat=chat)
             return
-        await self._core.answer(
-            exchange,
-            body,
-            lambda view, _: ollama.OllamaDialect(
-                model=view.name, chat=chat, now=self._core.now, spent=lambda: _spent(exchange)
-            ),
-        )
+        with naming(ollama.NAMES):
+            await self._core.answer(
+                exchange,
+                body,
+                lambda view, _: ollama.OllamaDialect(
+                    model=view.name, chat=chat, now=self._core.now, spent=lambda: _spent(exchange)
+                ),
+            )
 
     async def _load(self, exchange: Exchange, body: AnsweringBody, *, chat: bool) -> None:
         """Asked nothing: load the expert, or with `keep_alive: 0` let it go."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from capyra.deployments.gateway.errors import ErrorReply
+from capyra.engine.errors import CapyraError
 
 
-def renamed(error: ErrorReply, names: Mapping[str, str]) -> ErrorReply:
-    """The error with the names of the client's API."""
-
-    def theirs(match: re.Match[str]) -> str:
-        return f"`{names.get(match[1], match[1])}`"
-
-    message = re.sub(r"`(\w+)`", theirs, error.message)
-    param = error.param
-    if param is not None:
-        param = re.sub(r"^\w+", lambda match: names.get(match[0], match[0]), param)
-    return replace(error, message=message, param=param)
+@contextmanager
+def naming(names: Mapping[str, str]) -> Iterator[None]:
+    """What is raised within this names parameters by the names of the client's API."""
+    try:
+        yield
+    except CapyraError as error:
+        error.message = re.sub(
+            r"`(\w+)`", lambda match: f"`{names.get(match[1], match[1])}`", error.message
+        )
+        if error.param is not None:
+            error.param = re.sub(r"^\w+", lambda match: names.get(match[0], match[0]), error.param)
+        raise

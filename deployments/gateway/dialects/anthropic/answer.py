@@ -6,7 +6,6 @@ from typing import Any
 
 from capyra.deployments.gateway.answers import Answer
 from capyra.deployments.gateway.dialects.calls import Called, sorted_out
-from capyra.deployments.gateway.dialects.names import renamed
 from capyra.deployments.gateway.errors import ErrorReply
 from capyra.deployments.gateway.flow import EVENTS, Manner
 from capyra.deployments.gateway.sse import compact, escape
@@ -33,15 +32,14 @@ _TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-_NAMES = {
+NAMES = {
     "response_format": "output_config.format",
     "stop": "stop_sequences",
 }
 
 
 def error_body(error: ErrorReply) -> bytes:
-    told = renamed(error, _NAMES)
-    fields = {"type": _TYPES.get(error.status, "invalid_request_error"), "message": told.message}
+    fields = {"type": _TYPES.get(error.status, "invalid_request_error"), "message": error.message}
     return compact({"type": "error", "error": fields}).encode("ascii")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from capyra.deployments.gateway.answers import Answer
 from capyra.deployments.gateway.answers import Choice as Answered
 from capyra.deployments.gateway.dialects.calls import Called, sorted_out
-from capyra.deployments.gateway.dialects.names import renamed
 from capyra.deployments.gateway.errors import ErrorReply
 from capyra.deployments.gateway.flow import Manner
 from capyra.deployments.gateway.sse import chat_logprobs, compact
@@ -24,7 +23,7 @@ from capyra.engine.types import (
     Usage,
 )
 
-_NAMES = {
+NAMES = {
     "frequency_penalty": "options.frequency_penalty",
     "max_tokens": "options.num_predict",
     "min_p": "options.min_p",
@@ -40,7 +39,7 @@ _NAMES = {
 
 
 def error_body(error: ErrorReply) -> bytes:
-    return compact({"error": renamed(error, _NAMES).message}).encode("ascii")
+    return compact({"error": error.message}).encode("ascii")
 
 
 class OllamaDialect:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from capyra.deployments.gateway.answers import Answer
-from capyra.deployments.gateway.dialects.names import renamed
 from capyra.deployments.gateway.dialects.responses.request import ResponsesBody
 from capyra.deployments.gateway.errors import ErrorReply
 from capyra.deployments.gateway.flow import EVENTS
@@ -21,16 +20,12 @@ from capyra.engine.types import (
     Usage,
 )
 
-_NAMES = {
+NAMES = {
     "max_tokens": "max_output_tokens",
     "messages": "input",
     "response_format": "text.format",
 }
 Item = dict[str, Any]
-
-
-def error_body(error: ErrorReply) -> bytes:
-    return renamed(error, _NAMES).openai()
 
 
 class ResponsesDialect:
@@ -101,17 +96,16 @@ class ResponsesDialect:
     def failed(self, error: ErrorReply, /) -> bytes:
         """Whoever follows the response's state learns that it failed; then comes what makes
         official clients raise."""
-        told = renamed(error, _NAMES)
         code = "rate_limit_exceeded" if error.status == 429 else "server_error"
         response = self._response("failed", self._output)
-        response["error"] = {"code": code, "message": told.message}
-        fields = {"type": told.type, "code": told.code, "message": told.message}
+        response["error"] = {"code": code, "message": error.message}
+        fields = {"type": error.type, "code": error.code, "message": error.message}
         ended = self._event("response.failed", response=response) + self._event(
             "error",
-            code=told.code,
-            message=told.message,
-            param=told.param,
-            error={**fields, "param": told.param},
+            code=error.code,
+            message=error.message,
+            param=error.param,
+            error={**fields, "param": error.param},
         )
         return ended.encode("ascii")
 
