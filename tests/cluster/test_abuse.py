@@ -23,6 +23,21 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 CHAT = "/v1/chat/completions"
 MIB = 2**20
+ROUTES = (
+    CHAT,
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/show",
+    "/tokenize",
+    "/detokenize",
+)
+"""Those that ask an expert."""
 
 
 def chat(expert: str, text: str = "Hello", **more: Any) -> dict[str, Any]:
@@ -83,7 +98,7 @@ def test_the_api_is_what_its_document_says(
     answered = served(server) - before
     assert answered.total() >= at_least
     assert {status for _, status in answered if status >= "5"} <= {"504"}
-    for route in (CHAT, "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"):
+    for route in ROUTES:
         assert answered[route, "200"] >= 5, f"{route} was hardly reached: {answered}"
         assert answered[route, "400"] >= 5, f"{route} was hardly tried: {answered}"
     await_quiet(server)
@@ -96,7 +111,9 @@ def _write_document(server: Server, path: Path) -> None:
     with server.client() as client:
         document = client.get("/openapi.json").raise_for_status().json()
     schemas = document["components"]["schemas"]
-    for name in ("ChatBody", "CompletionBody", "EmbeddingBody", "TokenizeBody", "DetokenizeBody"):
+    for route in ROUTES:
+        body = document["paths"][route]["post"]["requestBody"]["content"]["application/json"]
+        name = body["schema"]["$ref"].rpartition("/")[2]
         assert "model" in schemas[name]["properties"]
         schemas[name]["properties"]["model"] = {"enum": ["alpha"]}
     path.write_text(json.dumps(document))
