@@ -17,6 +17,7 @@ from capyra.deployments.gateway.dialects.anthropic.blocks import (
 )
 from capyra.deployments.gateway.fields import (
     MOST_TOKENS,
+    REFUSED,
     Body,
     GenerationBody,
     Handling,
@@ -97,11 +98,11 @@ class Metadata(Body):
 _SERVER_TOOL = "this server has no tools of its own: only yours, with input_schema"
 
 
-class Asked(Handling):
+class Asked(Body):
     """What counting tokens has in common with answering."""
 
     refused: ClassVar[Mapping[str, str]] = {
-        **Handling.refused,
+        **REFUSED,
         "allowed_callers": _SERVER_TOOL,
         "allowed_domains": _SERVER_TOOL,
         "blocked_domains": _SERVER_TOOL,
@@ -179,7 +180,7 @@ class CountBody(Asked):
     """What a client may say to have its prompt counted."""
 
 
-class MessagesBody(Asked):
+class MessagesBody(Asked, Handling):
     """What a client may say."""
 
     max_tokens: int = Field(ge=1, le=MOST_TOKENS)

@@ -42,7 +42,7 @@ from capyra.engine.types import (
     ToolCall,
 )
 
-_DURATION = r"^-?(?:0|(?:\d{1,9}(?:\.\d{1,3})?(?:h|m(?!s)|s|ms|us|µs|ns))+)$"
+_DURATION = r"^-?(?:0|(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:h|m(?!s)|s|ms|us|µs|ns)){1,6})$"
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
@@ -73,10 +73,15 @@ KeepAlive = Annotated[
         {
             "anyOf": [
                 {"type": "number", "maximum": TEN_YEARS},
-                {"type": "string", "pattern": r"^-?\d{1,5}(?:h|m|s|ms)$"},
+                {"type": "string", "pattern": _DURATION},
             ]
         }
     ),
+]
+Stream = Annotated[
+    bool,
+    BeforeValidator(lambda given: True if given is None else given),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "null"}]}),
 ]
 Images = Annotated[list[str], Field(max_length=1024)]
 
@@ -132,12 +137,18 @@ class OllamaMessage(Body):
 class AnsweringBody(OllamaBody):
     """What both ways of asking for text have in common."""
 
-    stream: bool = Field(default=True, description="Unless false, a line for each piece")
+    stream: Stream = Field(default=True, description="Unless false, a line for each piece")
     format: Literal["", "json"] | dict[str, Any] | None = Field(
         default=None, description="json, or a JSON schema"
     )
     think: bool | Literal["low", "medium", "high", "max"] | None = Field(
         default=None, description="Only false"
+    )
+    truncate: bool | None = Field(
+        default=None, description="Without effect: what is too long is refused"
+    )
+    shift: bool | None = Field(
+        default=None, description="Without effect: an answer ends where the context does"
     )
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
@@ -206,6 +217,9 @@ class OllamaGenerateBody(AnsweringBody):
     raw: bool | None = Field(default=None, description="true: no chat template")
     template: Text | None = Field(default=None, description="Refused: an expert has its own")
     context: list[int] | None = Field(default=None, description="Refused: use /api/chat")
+    width: int | None = Field(default=None, description="Refused: no expert draws")
+    height: int | None = Field(default=None, description="Refused: no expert draws")
+    steps: int | None = Field(default=None, description="Refused: no expert draws")
 
     @property
     def empty(self) -> bool:
@@ -226,12 +240,15 @@ class OllamaGenerateBody(AnsweringBody):
         )
 
     def _prompt(self, config: ServerConfig) -> Prompt:
-        if self.template:
-            raise Unsupported("template is not supported: an expert has its own", param="template")
-        if self.context:
-            raise Unsupported(
-                "context is not supported: send the conversation to /api/chat", param="context"
-            )
+        for name, instead in (
+            ("template", "an expert has its own"),
+            ("context", "send the conversation to /api/chat"),
+            ("width", "no expert draws"),
+            ("height", "no expert draws"),
+            ("steps", "no expert draws"),
+        ):
+            if getattr(self, name):
+                raise Unsupported(f"{name} is not supported: {instead}", param=name)
         bare = bool(self.raw) or self.suffix is not None
         if bare and (self.system or self.images):
             raise InvalidValue("raw and suffix go with neither system nor images", param="system")

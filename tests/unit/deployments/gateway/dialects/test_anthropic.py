@@ -261,8 +261,9 @@ async def test_tokens_are_counted(client):
 
     assert response.json == {"input_tokens": len("<system>s<user>Hi")}
     assert client.experts.asked == []
-    wrong = await client.post(f"{PATH}/count_tokens", body())
-    assert "max_tokens" in wrong.json["error"]["message"]
+    for name, value in (("max_tokens", 9), ("timeout", 3)):
+        wrong = await client.post(f"{PATH}/count_tokens", fields | {name: value})
+        assert f"there is no field {name}" in wrong.json["error"]["message"]
 
 
 # --- and back -----------------------------------------------------------------------------------

@@ -217,6 +217,7 @@ async def test_a_tag_is_no_part_of_the_name(client):
         ("chat", {"format": "yaml"}, "format: "),
         ("generate", {"template": "x"}, "template is not supported"),
         ("generate", {"context": [1]}, "context is not supported"),
+        ("generate", {"width": 512}, "width is not supported"),
         ("generate", {"raw": True, "system": "s"}, "raw and suffix go with neither"),
         ("embed", {"input": "x", "dimensions": 4}, "dimensions is not supported"),
         ("embed", {"input": ["x"] * 3}, "3 inputs; 2 are the most"),
@@ -265,7 +266,7 @@ async def test_a_stream_is_the_rule(client):
     assert [line["message"]["content"] for line in lines] == ["Hel", "lo", ""]
     assert [line["done"] for line in lines] == [False, False, True]
     assert lines[-1]["eval_count"] == 2
-    bare = json_lines((await generate(client)).body)
+    bare = json_lines((await generate(client, stream=None)).body)
     assert [line["response"] for line in bare] == ["Hel", "lo", ""]
     assert "message" not in bare[0]
 
