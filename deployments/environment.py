@@ -52,7 +52,9 @@ def local_environment(
     directory: Path, metrics_port: int, stats_port: int, gateways: range
 ) -> dict[str, str]:
     """`MODE`, and what lets several clusters live on one machine. `gateways` are ports."""
-    middle = gateways[len(gateways) // 2]
+    fallback_http, fallback_grpc, *direct = gateways
+    half = len(direct) // 2
+    http, grpc = direct[:half], direct[half:]
     # HAProxy's sockets lie below a node's name of 56 letters, and a socket's path has 107 at
     # most: what surrounds it is short.
     return {
@@ -68,12 +70,15 @@ def local_environment(
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(directory / "m.sock"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
-        # By default every cluster counts up from the same port. HAProxy is told a gateway's port
-        # before it is bound: where another cluster's gateway has it, that one answers.
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(gateways.start),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(middle),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(middle),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(gateways.stop),
+        # By default every cluster has the same ports for its gateways, and for the proxy that
+        # HAProxy turns to while it holds them for lost. It is told a port before that is bound:
+        # where another cluster has it, that one answers.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(http[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http[-1]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc[-1]),
         # Nobody else balances over this machine's gateways: a stop need not wait for them.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     }
