@@ -191,7 +191,10 @@ def document(version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
         },
     }
 
@@ -221,7 +224,7 @@ def _operation(path: str, operation: Operation) -> dict[str, Any]:
         ]
     if 401 in operation.errors:
         # Optional: a gateway without keys asks for none.
-        made["security"] = [{"key": []}, {}]
+        made["security"] = [{"key": []}, {"api_key": []}, {}]
     if operation.body is not None:
         made["requestBody"] = {
             "required": True,
