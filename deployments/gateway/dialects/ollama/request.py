@@ -265,7 +265,9 @@ class OllamaGenerateBody(AnsweringBody):
 class OllamaEmbedBody(OllamaBody):
     """What a client may say."""
 
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_PROMPTS)]
+    input: (
+        Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
+    )
     truncate: bool | None = Field(
         default=None, description="Without effect: what is too long is refused"
     )

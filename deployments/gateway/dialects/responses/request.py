@@ -101,7 +101,9 @@ class ResponsesBody(Handling):
     }
 
     model: ModelName
-    input: Text | Annotated[list[Item], Field(min_length=1, max_length=MOST_MESSAGES)]
+    input: (
+        Text | Annotated[list[Item], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)]
+    )
     instructions: Text | None = None
     stream: bool | None = None
     stream_options: ResponseStreamOptions | None = None
