@@ -46,6 +46,8 @@ class ResponsesDialect:
         """The number of the call being written; None while it is text."""
         self._pieces: list[str] = []
         self._logprobs: list[TokenLogprob] = []
+        self._held: list[TokenLogprob] = []
+        """Of tokens that left no text yet: they may belong to a call."""
         self._cut = False
 
     def started(self, _: Started, /) -> str:
@@ -55,13 +57,14 @@ class ResponsesDialect:
         )
 
     def delta(self, event: Delta, /) -> str:
-        if not event.text and not event.logprobs:
+        self._held += event.logprobs or ()
+        if not event.text:
             return ""
         told = ""
         if not self._open or self._call is not None:
             told = self._begin_text()
         self._pieces.append(event.text)
-        logprobs = event.logprobs or ()
+        logprobs, self._held = self._held, []
         self._logprobs += logprobs
         return told + self._event(
             "response.output_text.delta",
@@ -71,6 +74,8 @@ class ResponsesDialect:
         )
 
     def tool_call(self, event: ToolCallDelta, /) -> str:
+        # The call's own: they have no place in a response.
+        self._held = []
         told = ""
         if not self._open or self._call != event.call:
             told = self._begin_call(event)
@@ -151,7 +156,7 @@ class ResponsesDialect:
         text, item = "".join(self._pieces), self._output[-1]
         item["status"] = "incomplete" if last and self._cut else "completed"
         if self._call is None:
-            part = _part(text, self._logprobs)
+            part = _part(text, self._logprobs + self._held)
             item["content"] = [part]
             told = self._event(
                 "response.output_text.done",

@@ -339,6 +339,42 @@ async def test_logprobs(client):
     assert events["response.output_text.done"]["logprobs"] == told
 
 
+async def test_logprobs_of_a_call_do_not_cut_it(client):
+    one, two, end = (TokenLogprob(text, at, -0.5) for at, text in enumerate(("a", "{", "}")))
+    client.experts.script = [
+        [client.experts.accepted, Started(3)],
+        [Delta(0, "a", (1,), (one,))],
+        [Delta(0, "", (2,), (two,))],
+        [ToolCallDelta(0, 0, "{", "c1", "weather")],
+        [Delta(0, "", (3,), (end,))],
+        [ToolCallDelta(0, 0, "}")],
+        [Finished(0, "tool_calls"), Done(Usage(3, 3))],
+    ]
+
+    response = await ask(client, stream=True, include=[LOGPROBS], tools=[TOOL])
+
+    text, call = named_events(response.body)[-1][1]["response"]["output"]
+    assert [each["token"] for each in text["content"][0]["logprobs"]] == ["a"]
+    assert (call["name"], call["arguments"]) == ("weather", "{}")
+
+
+async def test_the_last_tokens_logprobs_are_told_at_the_end(client):
+    tokens = [TokenLogprob(text, at, -0.5) for at, text in enumerate(("a", "END"))]
+    client.experts.script = [
+        [client.experts.accepted, Started(3)],
+        [Delta(0, "a", (1,), (tokens[0],))],
+        [Delta(0, "", (2,), (tokens[1],))],
+        [Finished(0, "stop"), Done(Usage(3, 2))],
+    ]
+    fields = {"include": [LOGPROBS]}
+    whole = (await ask(client, **fields)).json
+    streamed = named_events((await ask(client, stream=True, **fields)).body)[-1][1]["response"]
+
+    found = [each["output"][0]["content"][0]["logprobs"] for each in (whole, streamed)]
+    assert found[0] == found[1]
+    assert [each["token"] for each in found[0]] == ["a", "END"]
+
+
 async def test_a_failure_inside_a_stream(client):
     lost = Failed(Failure.of(ExpertLost("it died")))
     client.experts.script = [[client.experts.accepted, Started(3)], [Delta(0, "a", (1,))], [lost]]
