@@ -263,7 +263,7 @@ class Leaver:
     async def _read(self, wire: Wire) -> None:
         left = self.events
         while left and (line := await wire.reader.readline()):
-            left -= line.startswith((b"data:", b": "))
+            left -= line.startswith((b"data:", b": ", b'{"model"'))
 
 
 def leavers() -> list[Leaver]:
@@ -277,6 +277,12 @@ def leavers() -> list[Leaver]:
     tokens = {"model": "beta", "prompt": "x" * 10_000}
     completion = {"model": "beta", "prompt": ["x" * 1000] * 3}
     embedding = {"model": "beta", "input": ["x" * 1000] * 64}
+    said = {"model": "beta", "messages": [{"role": "user", "content": "x" * 2000}], "stream": True}
+    others = {
+        "/v1/messages": said | {"max_tokens": 3000},
+        "/v1/responses": {"model": "beta", "input": "x" * 2000, "stream": True},
+        "/api/chat": said,
+    }
     found = [
         *(Leaver(CHAT, body, events=events) for body in streamed for events in range(EVENTS)),
         *(Leaver(CHAT, body, after_s=s) for body in cold for s in (0, 0.05, 0.5, 1.4)),
@@ -289,6 +295,8 @@ def leavers() -> list[Leaver]:
         *(Leaver("/v1/completions", completion | {"stream": True}, events=n) for n in (0, 1, 7)),
         *(Leaver("/v1/embeddings", embedding, after_s=s) for s in (0, 0.05)),
         *(Leaver("/tokenize", tokens, after_s=s) for s in (0, 0.05)),
+        *(Leaver(path, others[path], events=n) for path in others for n in (0, 1, 5)),
+        *(Leaver(path, others[path] | {"stream": False}, after_s=0.1) for path in others),
     ]
     return found + [replace(leaver, resets=True) for leaver in found]
 
