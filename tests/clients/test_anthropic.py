@@ -127,3 +127,14 @@ def test_an_error_inside_a_stream_is_raised(client: Anthropic) -> None:
     asked = fields("x" * 400, model="beta", stream=True, extra_body={"timeout": 0.5})
     with pytest.raises(anthropic.APIStatusError, match="not complete after"):
         list(client.messages.create(**asked))
+
+
+def test_pings_while_an_expert_loads(server: Server, client: Anthropic) -> None:
+    asked = fields(model="slow")
+    body = asked | asked.pop("extra_body") | {"stream": True}
+    with server.client() as raw, raw.stream("POST", "/v1/messages", json=body) as response:
+        names = [line for line in response.iter_lines() if line.startswith("event: ")]
+    assert names[0] == "event: ping"
+    assert names.index("event: message_start") > 0
+    with client.messages.stream(**fields(model="slow")) as stream:
+        assert "".join(stream.text_stream) == "Hello"

@@ -107,3 +107,15 @@ def test_errors_are_the_clients_own(client: Client) -> None:
     with pytest.raises(ollama.ResponseError, match="fail_load") as broken:
         chat(client, model="broken")
     assert broken.value.status_code == 503
+
+
+def test_signs_of_life_while_an_expert_loads(client: Client) -> None:
+    parts = list(chat(client, model="slow", stream=True))
+    assert parts[0].message.content == ""
+    assert "".join(part.message.content for part in parts) == "Hello"
+
+
+def test_asked_nothing_an_expert_is_loaded_or_leaves(client: Client) -> None:
+    assert client.generate("slow", keep_alive="1m").done_reason == "load"
+    assert chat(client, model="slow").load_duration < 1e9
+    assert client.generate("slow", keep_alive=0).done_reason == "unload"
