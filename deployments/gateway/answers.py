@@ -15,7 +15,7 @@ from typing import Protocol
 
 from capyra.deployments.gateway.errors import ErrorReply
 from capyra.deployments.gateway.exchange import JSON, Exchange
-from capyra.deployments.gateway.flow import Flow
+from capyra.deployments.gateway.flow import Flow, Manner
 from capyra.deployments.gateway.settings import Heartbeat
 from capyra.engine.errors import Cancelled, DeadlineExceeded, EngineFault
 from capyra.engine.types import (
@@ -60,6 +60,9 @@ class Answer:
 class Dialect(Protocol):
     """How one API writes an answer. Pieces of a stream are ASCII text, or nothing."""
 
+    @property
+    def manner(self) -> Manner: ...
+
     def started(self, event: Started, /) -> str: ...
 
     def delta(self, event: Delta, /) -> str: ...
@@ -100,7 +103,7 @@ async def deliver(
             exchange.extra.append(_timing(exchange, answer.usage))
             await exchange.reply(200, dialect.whole(answer), (JSON,))
             return
-        flow = Flow(exchange, heartbeat, dialect.failed)
+        flow = Flow(exchange, heartbeat, dialect.manner, dialect.failed)
         try:
             async with within(exchange, terms.seconds):
                 last = await _stream(exchange, batches, dialect, flow)

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from capyra.deployments.experts import Experts
+from capyra.deployments.gateway.dialects.errors import shape_of
+from capyra.deployments.gateway.dialects.handlers import Translations
 from capyra.deployments.gateway.errors import ClientGone, UnknownRoute, WrongMethod, reply_to
 from capyra.deployments.gateway.exchange import Exchange, Receive, Scope, Send
 from capyra.deployments.gateway.handlers import Handlers
@@ -59,10 +61,21 @@ def build(
 
 
 def routes(to: Handlers) -> tuple[Route, ...]:
+    other = Translations(to)
     return (
         Route("POST", "/v1/chat/completions", to.chat),
         Route("POST", "/v1/completions", to.complete),
         Route("POST", "/v1/embeddings", to.embed),
+        Route("POST", "/v1/responses", other.responses),
+        Route("POST", "/v1/messages", other.messages),
+        Route("POST", "/v1/messages/count_tokens", other.count),
+        Route("POST", "/api/chat", other.ollama_chat),
+        Route("POST", "/api/generate", other.ollama_generate),
+        Route("POST", "/api/embed", other.ollama_embed),
+        Route("POST", "/api/show", other.ollama_show),
+        Route("GET", "/api/tags", other.ollama_tags),
+        Route("GET", "/api/ps", other.ollama_running),
+        Route("GET", "/api/version", other.ollama_version),
         Route("POST", "/tokenize", to.tokenize),
         Route("POST", "/detokenize", to.detokenize),
         Route("GET", "/v1/models", to.models),
@@ -107,6 +120,7 @@ class Gateway:
 
     async def _serve(self, exchange: Exchange) -> None:
         record = exchange.record
+        exchange.shape = shape_of(exchange.path)
         self.in_flight += 1
         counted = False
         try:
@@ -147,7 +161,9 @@ class Gateway:
         return route
 
     def _admit(self, exchange: Exchange) -> None:
-        exchange.tenant = self._keys.tenant(exchange.header(b"authorization"))
+        exchange.tenant = self._keys.tenant(
+            exchange.header(b"authorization"), exchange.header(b"x-api-key")
+        )
         if self.in_flight > self._limit:
             raise QueueFull(f"the gateway serves {self._limit} requests already: try again shortly")
 

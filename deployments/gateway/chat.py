@@ -10,6 +10,7 @@ from capyra.deployments.gateway.answers import Answer
 from capyra.deployments.gateway.answers import Choice as Answered
 from capyra.deployments.gateway.errors import ErrorReply
 from capyra.deployments.gateway.fields import MOST_TOKENS, GenerationBody, Plain
+from capyra.deployments.gateway.flow import EVENTS
 from capyra.deployments.gateway.messages import Choice, FunctionTool, Messages, chat_prompt
 from capyra.deployments.gateway.settings import ServerConfig
 from capyra.deployments.gateway.sse import (
@@ -102,31 +103,29 @@ class ChatBody(GenerationBody):
     ) -> GenerateRequest:
         """What the engine is asked."""
         self.check()
-        return GenerateRequest(
-            id=id_,
-            prompt=chat_prompt(
-                self.messages,
-                self.tools,
-                self.tool_choice,
-                self.parallel_tool_calls,
-                bool(self.continue_final_message),
-                config,
-            ),
-            sampling=self.sampling(defaults),
-            limits=self.limits(
-                self.max_completion_tokens or self.max_tokens or defaults.max_tokens
-            ),
-            format=self.format(),
-            n=self.n or 1,
+        prompt = chat_prompt(
+            self.messages,
+            self.tools,
+            self.tool_choice,
+            self.parallel_tool_calls,
+            bool(self.continue_final_message),
+            config,
+        )
+        return self.asked(
+            prompt,
+            id_=id_,
+            salt=salt,
+            seconds=seconds,
+            defaults=defaults,
+            max_tokens=self.max_completion_tokens or self.max_tokens or defaults.max_tokens,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
-            cache_salt=salt,
-            priority=self.priority or 0,
-            deadline_s=seconds,
         )
 
 
 class ChatDialect:
     """OpenAI's chat completions, whole and in chunks. What never changes is written once."""
+
+    manner = EVENTS
 
     def __init__(self, *, id_: str, model: str, created: int, usage: bool = False) -> None:
         self._id = f"chatcmpl-{id_}"

@@ -11,6 +11,7 @@ from capyra.deployments.gateway.answers import Answer
 from capyra.deployments.gateway.errors import ErrorReply
 from capyra.deployments.gateway.fan import PromptStarted
 from capyra.deployments.gateway.fields import MOST_TOKENS, GenerationBody, Text, TokenId
+from capyra.deployments.gateway.flow import EVENTS
 from capyra.deployments.gateway.settings import MOST_PROMPTS
 from capyra.deployments.gateway.sse import (
     DONE,
@@ -106,6 +107,8 @@ class CompletionBody(GenerationBody):
 
 class CompletionDialect:
     """OpenAI's completions, whole and in chunks."""
+
+    manner = EVENTS
 
     def __init__(
         self,

@@ -81,7 +81,7 @@ INTERNAL = KINDS["internal_error"]
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
-    """An error as a client gets it: OpenAI's shape, whichever API writes it in the end."""
+    """An error as HTTP knows it. Each API has its own shape for it."""
 
     status: int
     type: str
@@ -90,8 +90,8 @@ class ErrorReply:
     param: str | None
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
-    @property
-    def body(self) -> bytes:
+    def openai(self) -> bytes:
+        """OpenAI's shape."""
         fields = {
             "message": self.message,
             "type": self.type,

@@ -53,6 +53,7 @@ class Exchange:
         "path",
         "record",
         "scope",
+        "shape",
         "shown_id",
         "started",
         "tenant",
@@ -77,6 +78,8 @@ class Exchange:
         self.extra: list[Header] = [(b"x-request-id", self.shown_id)]
         self.epilogue: Callable[[ErrorReply], bytes] | None = None
         """How a failure is told once headers are out; None: the connection just ends."""
+        self.shape: Callable[[ErrorReply], bytes] = ErrorReply.openai
+        """How it is told before."""
 
     def header(self, name: bytes) -> bytes | None:
         return self._headers.get(name)
@@ -117,7 +120,7 @@ class Exchange:
         """Tell the client what went wrong, in the way that is still open."""
         self.record.code = error.code
         if not self.started:
-            await self.reply(error.status, error.body, (JSON, *error.headers))
+            await self.reply(error.status, self.shape(error), (JSON, *error.headers))
         elif self.epilogue is not None:
             await self.end(self.epilogue(error))
 

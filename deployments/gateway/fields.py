@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from capyra.deployments.experts import Call
 from capyra.engine.config import FOREVER, SamplingDefaults, parse_duration
 from capyra.engine.errors import InvalidValue
-from capyra.engine.types import Limits, OutputFormat, Sampling
+from capyra.engine.types import GenerateRequest, Limits, OutputFormat, Prompt, Sampling
 
 T = TypeVar("T")
 
@@ -31,6 +31,9 @@ class Body(BaseModel):
     a number in quotes is a mistake too."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    refused: ClassVar[Mapping[str, str]] = {}
+    """Well-known fields that nobody here can honour, and what to do instead."""
 
 
 def _seconds(value: object) -> object:
@@ -198,8 +201,27 @@ def _top_k(value: int) -> int:
     return max(value, 0)
 
 
+REFUSED: dict[str, str] = {
+    "dimensions": "an expert's vectors have their own length",
+    "audio": "no expert speaks",
+    "function_call": "use tool_choice",
+    "functions": "use tools",
+    "guided_choice": "use structured_outputs.choice",
+    "guided_grammar": "use structured_outputs.grammar",
+    "guided_json": "use response_format, or structured_outputs.json",
+    "guided_regex": "use structured_outputs.regex",
+    "prediction": "an expert speculates by its own settings",
+    "reasoning_effort": "no expert can set it",
+    "use_beam_search": "no engine has it",
+    "verbosity": "no expert can set it",
+    "web_search_options": "no expert searches the web",
+}
+
+
 class Handling(Body):
     """Extensions that say how a request is handled, not what is answered."""
+
+    refused: ClassVar[Mapping[str, str]] = REFUSED
 
     keep_alive: KeepAlive | None = Field(
         default=None, description="How long the expert stays loaded after this request"
@@ -298,6 +320,32 @@ class GenerationBody(Handling):
         param = "response_format.json_schema.schema"
         return OutputFormat("json_schema", compact(wanted.json_schema.schema_, param=param))
 
+    def asked(
+        self,
+        prompt: Prompt,
+        *,
+        id_: str,
+        salt: str,
+        seconds: float,
+        defaults: SamplingDefaults,
+        max_tokens: int | None,
+        logprobs: int | None = None,
+        wanted: OutputFormat | None = None,
+    ) -> GenerateRequest:
+        """What the engine is asked, whichever API the question came by."""
+        return GenerateRequest(
+            id=id_,
+            prompt=prompt,
+            sampling=self.sampling(defaults),
+            limits=self.limits(max_tokens),
+            format=wanted or self.format(),
+            n=self.n or 1,
+            logprobs=logprobs,
+            cache_salt=salt,
+            priority=self.priority or 0,
+            deadline_s=seconds,
+        )
+
     def check(self) -> None:
         """What one field alone cannot tell."""
         if self.stream_options is not None and not self.stream:
@@ -310,21 +358,3 @@ class GenerationBody(Handling):
 
 def _or(value: T | None, default: T) -> T:
     return default if value is None else value
-
-
-REFUSED: dict[str, str] = {
-    "dimensions": "an expert's vectors have their own length",
-    "audio": "no expert speaks",
-    "function_call": "use tool_choice",
-    "functions": "use tools",
-    "guided_choice": "use structured_outputs.choice",
-    "guided_grammar": "use structured_outputs.grammar",
-    "guided_json": "use response_format, or structured_outputs.json",
-    "guided_regex": "use structured_outputs.regex",
-    "prediction": "an expert speculates by its own settings",
-    "reasoning_effort": "no expert can set it",
-    "use_beam_search": "no engine has it",
-    "verbosity": "no expert can set it",
-    "web_search_options": "no expert searches the web",
-}
-"""Well-known fields that nobody here can honour, and what to do instead."""

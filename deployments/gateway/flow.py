@@ -1,23 +1,40 @@
-"""A stream of server-sent events: headers with the first bytes, comments in silence."""
+"""A stream on its way out: headers with the first bytes, signs of life in silence."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from capyra.deployments.gateway.errors import ErrorReply
-from capyra.deployments.gateway.exchange import Exchange
+from capyra.deployments.gateway.exchange import Exchange, Header
 from capyra.deployments.gateway.settings import Heartbeat
 from capyra.engine.types import Progress
 
-HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
+_COMMON = (
     (b"cache-control", b"no-cache"),
     # nginx and its like would keep tokens back until a buffer is full.
     (b"x-accel-buffering", b"no"),
 )
-WAITING = b": waiting\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """What a kind of stream says beside its answer."""
+
+    content_type: bytes
+    beat: bytes
+    """A sign of life."""
+    comments: bool = True
+    """Whether its clients skip comments, which tell how far a load is."""
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        return ((b"content-type", self.content_type), *_COMMON)
+
+
+EVENTS = Manner(b"text/event-stream; charset=utf-8", b": waiting\n\n")
 
 
 class Flow:
@@ -28,16 +45,22 @@ class Flow:
     """
 
     def __init__(
-        self, exchange: Exchange, heartbeat: Heartbeat, epilogue: Callable[[ErrorReply], bytes]
+        self,
+        exchange: Exchange,
+        heartbeat: Heartbeat,
+        manner: Manner,
+        epilogue: Callable[[ErrorReply], bytes],
     ) -> None:
         self._exchange = exchange
         self._heartbeat = heartbeat
+        self._manner = manner
         self._epilogue = epilogue
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.Task[None] | None = None
-        self._wants_progress = exchange.header(b"x-capyra-progress") == b"1"
+        asks = exchange.header(b"x-capyra-progress") == b"1"
+        self._wants_progress = asks and manner.comments
         self._progress: bytes | None = None
 
     def arm(self) -> None:
@@ -98,7 +121,7 @@ class Flow:
     def _speak(self) -> None:
         # One that is still being sent shows that the client is slow, not the expert.
         if self._beat is None or self._beat.done():
-            self._beat = self._loop.create_task(self._send(self._progress or WAITING))
+            self._beat = self._loop.create_task(self._send(self._progress or self._manner.beat))
 
     async def _send(self, data: bytes) -> None:
         if not self._exchange.started:
@@ -108,4 +131,4 @@ class Flow:
 
     async def _start(self) -> None:
         self._exchange.epilogue = self._epilogue
-        await self._exchange.start(200, HEADERS)
+        await self._exchange.start(200, self._manner.headers)

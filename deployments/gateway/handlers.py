@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
+from typing import Protocol
 
-from capyra.deployments.experts import Experts, ExpertView
+from capyra.deployments.experts import Call, Experts, ExpertView
 from capyra.deployments.gateway import embeddings, models, openapi, tokens
-from capyra.deployments.gateway.answers import Terms, deliver, within
+from capyra.deployments.gateway.answers import Dialect, Terms, deliver, within
 from capyra.deployments.gateway.chat import ChatBody, ChatDialect
 from capyra.deployments.gateway.completions import CompletionBody, CompletionDialect
 from capyra.deployments.gateway.embeddings import EmbeddingBody
@@ -20,57 +21,125 @@ from capyra.deployments.gateway.reading import Reader
 from capyra.deployments.gateway.settings import ServerConfig
 from capyra.deployments.gateway.sse import compact
 from capyra.deployments.gateway.tokens import DetokenizeBody, TokenizeBody
+from capyra.engine.config import SamplingDefaults
+from capyra.engine.types import Embeddings, EmbedRequest, GenerateRequest, Prompt, Rendered
 
 _TRACE = (b"traceparent", b"tracestate")
 
 
+class Question(Protocol):
+    """What a client asks for text with, in whichever API."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def stream(self) -> bool | None: ...
+
+    @property
+    def timeout(self) -> float | None: ...
+
+    @property
+    def cache_salt(self) -> str | None: ...
+
+    def request(
+        self,
+        *,
+        id_: str,
+        salt: str,
+        seconds: float,
+        defaults: SamplingDefaults,
+        config: ServerConfig,
+    ) -> GenerateRequest: ...
+
+    def call(self, trace: Mapping[str, str], /) -> Call: ...
+
+
+class VectorQuestion(Protocol):
+    """And for vectors."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def timeout(self) -> float | None: ...
+
+    @property
+    def cache_salt(self) -> str | None: ...
+
+    def request(self, *, id_: str, salt: str, seconds: float, most: int) -> EmbedRequest: ...
+
+    def call(self, trace: Mapping[str, str], /) -> Call: ...
+
+
 class Handlers:
-    """One method for each route."""
+    """One method for each route of OpenAI's API and our own; and what all APIs share."""
 
     def __init__(
         self, experts: Experts, config: ServerConfig, meters: Meters, now: Callable[[], float]
     ) -> None:
         self._experts = experts
-        self._config = config
+        self.config = config
         self._meters = meters
-        self._now = now
-        self._since = int(now())
+        self.now = now
+        self.since = int(now())
         self._document: bytes | None = None
         self.reader = Reader(config.body)
 
+    @property
+    def second(self) -> int:
+        """The time, as OpenAI's clients are told it."""
+        return int(self.now())
+
+    @property
+    def views(self) -> Mapping[str, ExpertView]:
+        return self._experts.views()
+
     async def chat(self, exchange: Exchange) -> None:
         body = await self.reader.read(exchange, ChatBody)
-        view = self._expert(exchange, body.model)
-        seconds = self._seconds(view, body.timeout)
-        request = body.request(
+        await self.answer(
+            exchange,
+            body,
+            lambda view, _: ChatDialect(
+                id_=exchange.id, model=view.name, created=self.second, usage=body.wants_usage
+            ),
+        )
+
+    async def answer(
+        self,
+        exchange: Exchange,
+        question: Question,
+        dialect: Callable[[ExpertView, GenerateRequest], Dialect],
+    ) -> None:
+        """Ask the expert, and deliver what it says in the client's own language."""
+        view = self.expert(exchange, question.model)
+        seconds = self._seconds(view, question.timeout)
+        request = question.request(
             id_=exchange.id,
-            salt=_salt(exchange, view, body.cache_salt),
+            salt=_salt(exchange, view, question.cache_salt),
             seconds=_left(exchange, seconds),
             defaults=view.config.sampling,
-            config=self._config,
+            config=self.config,
         )
-        dialect = ChatDialect(
-            id_=exchange.id, model=view.name, created=int(self._now()), usage=body.wants_usage
-        )
-        batches = self._experts.generate(view.name, request, body.call(_trace(exchange)))
-        terms = Terms(bool(body.stream), seconds, request.n)
-        await deliver(exchange, batches, dialect, terms, self._config.heartbeat)
+        batches = self._experts.generate(view.name, request, question.call(_trace(exchange)))
+        terms = Terms(bool(question.stream), seconds, request.n)
+        await deliver(exchange, batches, dialect(view, request), terms, self.config.heartbeat)
 
     async def complete(self, exchange: Exchange) -> None:
         body = await self.reader.read(exchange, CompletionBody)
-        view = self._expert(exchange, body.model)
+        view = self.expert(exchange, body.model)
         seconds = self._seconds(view, body.timeout)
         requests = body.requests(
             id_=exchange.id,
             salt=_salt(exchange, view, body.cache_salt),
             seconds=_left(exchange, seconds),
             defaults=view.config.sampling,
-            most=self._config.prompts,
+            most=self.config.prompts,
         )
         dialect = CompletionDialect(
             id_=exchange.id,
             model=view.name,
-            created=int(self._now()),
+            created=self.second,
             requests=requests,
             usage=body.wants_usage,
         )
@@ -79,44 +148,56 @@ class Handlers:
         width = view.config.queue.running
         batches = begin[0]() if len(begin) == 1 else merged(begin, n, width)
         terms = Terms(bool(body.stream), seconds, n * len(requests))
-        await deliver(exchange, batches, dialect, terms, self._config.heartbeat)
+        await deliver(exchange, batches, dialect, terms, self.config.heartbeat)
 
     async def embed(self, exchange: Exchange) -> None:
         body = await self.reader.read(exchange, EmbeddingBody)
-        view = self._expert(exchange, body.model)
-        seconds = self._seconds(view, body.timeout)
-        request = body.request(
+        found, _ = await self.vectors(exchange, body)
+        await exchange.reply(200, embeddings.reply(body, found))
+
+    async def vectors(
+        self, exchange: Exchange, question: VectorQuestion
+    ) -> tuple[Embeddings, ExpertView]:
+        view = self.expert(exchange, question.model)
+        seconds = self._seconds(view, question.timeout)
+        request = question.request(
             id_=exchange.id,
-            salt=_salt(exchange, view, body.cache_salt),
+            salt=_salt(exchange, view, question.cache_salt),
             seconds=_left(exchange, seconds),
-            most=self._config.prompts,
+            most=self.config.prompts,
         )
         async with within(exchange, seconds):
-            found = await self._experts.embed(view.name, request, body.call(_trace(exchange)))
+            found = await self._experts.embed(view.name, request, question.call(_trace(exchange)))
         exchange.record.prompt_tokens = found.prompt_tokens
-        await exchange.reply(200, embeddings.reply(body, found))
+        return found, view
 
     async def tokenize(self, exchange: Exchange) -> None:
         body = await self.reader.read(exchange, TokenizeBody)
-        view = self._expert(exchange, body.model)
-        async with within(exchange, self._seconds(view, None)):
-            found = await self._experts.render(view.name, body.rendered(self._config))
+        found, view = await self.rendered(exchange, body.model, body.rendered)
         await exchange.reply(200, tokens.tokenized(view, found))
+
+    async def rendered(
+        self, exchange: Exchange, model: str, prompt: Callable[[ServerConfig], Prompt]
+    ) -> tuple[Rendered, ExpertView]:
+        """The prompt as the model will see it."""
+        view = self.expert(exchange, model)
+        async with within(exchange, self._seconds(view, None)):
+            return await self._experts.render(view.name, prompt(self.config)), view
 
     async def detokenize(self, exchange: Exchange) -> None:
         body = await self.reader.read(exchange, DetokenizeBody)
-        view = self._expert(exchange, body.model)
+        view = self.expert(exchange, body.model)
         async with within(exchange, self._seconds(view, None)):
             text = await self._experts.detokenize(view.name, body.tokens)
         await exchange.reply(200, tokens.detokenized(text))
 
     async def models(self, exchange: Exchange) -> None:
-        found = models.listing(self._experts.views(), self._since)
+        found = models.listing(self._experts.views(), self.since)
         await exchange.reply(200, compact(found).encode())
 
     async def model(self, exchange: Exchange) -> None:
         view = models.find(self._experts.views(), exchange.path.rpartition("/")[2])
-        await exchange.reply(200, compact(models.card(view, self._since)).encode())
+        await exchange.reply(200, compact(models.card(view, self.since)).encode())
 
     async def live(self, exchange: Exchange) -> None:
         await exchange.reply(200, b'{"status":"live"}')
@@ -137,7 +218,7 @@ class Handlers:
             self._document = compact(openapi.document(version("capyra"))).encode()
         await exchange.reply(200, self._document)
 
-    def _expert(self, exchange: Exchange, name: str) -> ExpertView:
+    def expert(self, exchange: Exchange, name: str) -> ExpertView:
         view = models.find_running(self._experts.views(), name)
         exchange.record.expert = view.name
         exchange.extra += (
@@ -148,7 +229,7 @@ class Handlers:
 
     def _seconds(self, view: ExpertView, asked: float | None) -> float:
         """How long the request may take: the shortest of what each side allows."""
-        deadline = self._config.deadline
+        deadline = self.config.deadline
         return min(
             deadline.default if asked is None else asked,
             deadline.max,

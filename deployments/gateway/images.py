@@ -28,6 +28,11 @@ def decode(url: str, param: str, limits: Images) -> ImagePart:
         raise InvalidValue(
             f"{param} is no image: write data:image/png;base64,… and the bytes", param=param
         )
+    return decode_base64(payload, param, limits)
+
+
+def decode_base64(payload: str, param: str, limits: Images) -> ImagePart:
+    """The image that this base64 spells."""
     try:
         data = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -22,10 +22,13 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._keys)
 
-    def tenant(self, authorization: bytes | None) -> str:
-        """Whose request it is, from its `Authorization` header; raises `Unauthenticated`."""
+    def tenant(self, authorization: bytes | None, api_key: bytes | None = None) -> str:
+        """Whose request it is, from its `Authorization` header, or from `x-api-key`, which
+        Anthropic's clients send; raises `Unauthenticated`."""
         if not self._keys:
             return ""
+        if not authorization and api_key:
+            authorization = b"Bearer " + api_key
         scheme, _, given = (authorization or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not given.strip():
             raise Unauthenticated("no API key came: send it as `Authorization: Bearer KEY`")

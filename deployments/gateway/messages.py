@@ -133,16 +133,19 @@ Choice = Literal["none", "auto", "required"] | NamedChoice
 
 def conversation(messages: Sequence[AnyMessage], config: ServerConfig) -> tuple[Message, ...]:
     """The messages as an engine takes them, within the limits of this gateway."""
-    if len(messages) > config.messages:
-        raise InvalidValue(
-            f"there are {len(messages)} messages; {config.messages} are the most",
-            param="messages",
-        )
-    pictures = _Pictures(config)
+    check_count(len(messages), config)
+    pictures = Pictures(config)
     return tuple(_message(one, f"messages[{at}]", pictures) for at, one in enumerate(messages))
 
 
-class _Pictures:
+def check_count(messages: int, config: ServerConfig, *, param: str = "messages") -> None:
+    if messages > config.messages:
+        raise InvalidValue(
+            f"there are {messages} messages; {config.messages} are the most", param=param
+        )
+
+
+class Pictures:
     """The images of one request, counted."""
 
     def __init__(self, config: ServerConfig) -> None:
@@ -150,13 +153,21 @@ class _Pictures:
         self._count = 0
 
     def decode(self, url: str, param: str) -> Part:
+        """The image of a `data:` URL."""
+        self._enter()
+        return images.decode(url, param, self._limits)
+
+    def decode_base64(self, payload: str, param: str) -> Part:
+        self._enter()
+        return images.decode_base64(payload, param, self._limits)
+
+    def _enter(self) -> None:
         self._count += 1
         if self._count > self._limits.count:
             raise TooLarge(f"there are more than {self._limits.count} images", param="messages")
-        return images.decode(url, param, self._limits)
 
 
-def _message(message: AnyMessage, place: str, pictures: _Pictures) -> Message:
+def _message(message: AnyMessage, place: str, pictures: Pictures) -> Message:
     content = message.content
     if isinstance(content, str):
         parts: tuple[Part, ...] = (TextPart(content),)
@@ -185,7 +196,7 @@ def _message(message: AnyMessage, place: str, pictures: _Pictures) -> Message:
 def _parts(
     content: Sequence[TextContent | ImageContent | RefusalContent],
     place: str,
-    pictures: _Pictures,
+    pictures: Pictures,
 ) -> Iterator[Part]:
     for at, part in enumerate(content):
         if isinstance(part, TextContent):

@@ -55,7 +55,7 @@ def card(view: ExpertView, created: int) -> dict[str, Any]:
             "problem": view.failure,
             "replicas": [_replica(one) for one in view.replicas],
             "engine": view.config.engine,
-            "context": _context(view),
+            "context": context_of(view),
             "capabilities": _capabilities(view.capabilities),
             "description": view.config.description,
             "license": view.config.license.id if view.config.license else None,
@@ -83,7 +83,7 @@ def _replica(view: ReplicaView) -> dict[str, Any]:
     }
 
 
-def _context(view: ExpertView) -> int | None:
+def context_of(view: ExpertView) -> int | None:
     return view.capabilities.context if view.capabilities else view.config.context
 
 

@@ -11,6 +11,17 @@ from pydantic.json_schema import models_json_schema
 from capyra.deployments.gateway import replies
 from capyra.deployments.gateway.chat import ChatBody
 from capyra.deployments.gateway.completions import CompletionBody
+from capyra.deployments.gateway.dialects.anthropic import shapes as anthropic
+from capyra.deployments.gateway.dialects.anthropic.request import CountBody, MessagesBody
+from capyra.deployments.gateway.dialects.ollama import shapes as ollama
+from capyra.deployments.gateway.dialects.ollama.request import (
+    OllamaChatBody,
+    OllamaEmbedBody,
+    OllamaGenerateBody,
+    OllamaShowBody,
+)
+from capyra.deployments.gateway.dialects.responses import shapes as responses
+from capyra.deployments.gateway.dialects.responses.request import ResponsesBody
 from capyra.deployments.gateway.embeddings import EmbeddingBody
 from capyra.deployments.gateway.fields import Body
 from capyra.deployments.gateway.tokens import DetokenizeBody, TokenizeBody
@@ -45,6 +56,10 @@ class Operation:
     event: type[BaseModel] | None = None
     """What each event of a stream holds, for routes that stream."""
     errors: tuple[int, ...] = ()
+    error: type[BaseModel] = replies.ErrorBody
+    """What each of them holds."""
+    lines: bool = False
+    """Whether a stream is lines of JSON, not server-sent events."""
 
 
 _GENERATES = (*_KEYED, *_READ, *_ASKED)
@@ -62,6 +77,78 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("POST", "/v1/embeddings"): Operation(
         "Make vectors of texts", EmbeddingBody, replies.EmbeddingList, errors=_GENERATES
+    ),
+    ("POST", "/v1/responses"): Operation(
+        "Answer a conversation, as OpenAI's Responses API does, without storing it",
+        ResponsesBody,
+        responses.ResponseObject,
+        responses.ResponseEvent,
+        errors=_GENERATES,
+    ),
+    ("POST", "/v1/messages"): Operation(
+        "Answer a conversation, as Anthropic's API does",
+        MessagesBody,
+        anthropic.AnthropicMessage,
+        anthropic.MessageEvent,
+        errors=_GENERATES,
+        error=anthropic.AnthropicError,
+    ),
+    ("POST", "/v1/messages/count_tokens"): Operation(
+        "Count a conversation's tokens",
+        CountBody,
+        anthropic.TokenCount,
+        errors=_GENERATES,
+        error=anthropic.AnthropicError,
+    ),
+    ("POST", "/api/chat"): Operation(
+        "Answer a conversation, as Ollama does",
+        OllamaChatBody,
+        ollama.OllamaChat,
+        ollama.OllamaChat,
+        errors=_GENERATES,
+        error=ollama.OllamaError,
+        lines=True,
+    ),
+    ("POST", "/api/generate"): Operation(
+        "Answer a prompt, as Ollama does",
+        OllamaGenerateBody,
+        ollama.OllamaGenerated,
+        ollama.OllamaGenerated,
+        errors=_GENERATES,
+        error=ollama.OllamaError,
+        lines=True,
+    ),
+    ("POST", "/api/embed"): Operation(
+        "Make vectors of texts, as Ollama does",
+        OllamaEmbedBody,
+        ollama.OllamaEmbedded,
+        errors=_GENERATES,
+        error=ollama.OllamaError,
+    ),
+    ("POST", "/api/show"): Operation(
+        "One expert, as Ollama shows a model",
+        OllamaShowBody,
+        ollama.OllamaShown,
+        errors=(*_KEYED, *_READ, 404),
+        error=ollama.OllamaError,
+    ),
+    ("GET", "/api/tags"): Operation(
+        "The experts, as Ollama lists models",
+        reply=ollama.OllamaTags,
+        errors=_KEYED,
+        error=ollama.OllamaError,
+    ),
+    ("GET", "/api/ps"): Operation(
+        "The loaded experts, as Ollama lists them",
+        reply=ollama.OllamaProcesses,
+        errors=_KEYED,
+        error=ollama.OllamaError,
+    ),
+    ("GET", "/api/version"): Operation(
+        "The version of Ollama whose API this is",
+        reply=ollama.OllamaVersion,
+        errors=_KEYED,
+        error=ollama.OllamaError,
     ),
     ("POST", "/tokenize"): Operation(
         "A prompt's tokens", TokenizeBody, replies.Tokenized, errors=_GENERATES
@@ -82,11 +169,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
 
 def document(version: str) -> dict[str, Any]:
     """The whole document, OpenAPI 3.1."""
-    shapes: set[type[BaseModel]] = {replies.ErrorBody}
+    shapes: set[type[BaseModel]] = set()
     for operation in OPERATIONS.values():
         shapes |= {
             shape
-            for shape in (operation.body, operation.reply, operation.event)
+            for shape in (operation.body, operation.reply, operation.event, operation.error)
             if isinstance(shape, type)
         }
     ordered = sorted(shapes, key=lambda shape: shape.__name__)
@@ -104,7 +191,10 @@ def document(version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
         },
     }
 
@@ -112,7 +202,10 @@ def document(version: str) -> dict[str, Any]:
 def _operation(path: str, operation: Operation) -> dict[str, Any]:
     responses = {
         "200": {"description": operation.summary, "content": _content(operation)},
-        **{str(status): _error(status) for status in sorted({*operation.errors, 500})},
+        **{
+            str(status): _error(status, operation.error)
+            for status in sorted({*operation.errors, 500})
+        },
     }
     if path == "/health/ready":
         responses["503"] = {
@@ -131,7 +224,7 @@ def _operation(path: str, operation: Operation) -> dict[str, Any]:
         ]
     if 401 in operation.errors:
         # Optional: a gateway without keys asks for none.
-        made["security"] = [{"key": []}, {}]
+        made["security"] = [{"key": []}, {"api_key": []}, {}]
     if operation.body is not None:
         made["requestBody"] = {
             "required": True,
@@ -145,30 +238,36 @@ def _content(operation: Operation) -> dict[str, Any]:
         kind = "object" if operation.reply == "application/json" else "string"
         return {operation.reply: {"schema": {"type": kind}}}
     content: dict[str, Any] = {"application/json": {"schema": _ref(operation.reply)}}
-    if operation.event is not None:
-        content["text/event-stream"] = {"schema": _event(operation.event)}
+    if operation.event is not None and operation.lines:
+        content["application/x-ndjson"] = {"schema": _line(operation.event, operation.error)}
+    elif operation.event is not None:
+        content["text/event-stream"] = {"schema": _event(operation.event, operation.error)}
     return content
 
 
-def _event(shape: type[BaseModel]) -> dict[str, Any]:
+def _line(shape: type[BaseModel], error: type[BaseModel]) -> dict[str, Any]:
+    return {"description": "Each line", "anyOf": [_ref(shape), _ref(error)]}
+
+
+def _event(shape: type[BaseModel], error: type[BaseModel]) -> dict[str, Any]:
     """One event of a stream: 3.1 has no words for a sequence of them."""
     piece = {
         "type": "string",
         "contentMediaType": "application/json",
-        "contentSchema": {"anyOf": [_ref(shape), _ref(replies.ErrorBody)]},
+        "contentSchema": {"anyOf": [_ref(shape), _ref(error)]},
     }
     return {
         "type": "object",
-        "description": "Each event; the last one is [DONE], or holds an error",
+        "description": "Each event; OpenAI's chat and completions end with [DONE]",
         "properties": {"data": {"anyOf": [{"const": "[DONE]"}, piece]}},
         "required": ["data"],
     }
 
 
-def _error(status: int) -> dict[str, Any]:
+def _error(status: int, shape: type[BaseModel]) -> dict[str, Any]:
     return {
         "description": _WHY[status],
-        "content": {"application/json": {"schema": _ref(replies.ErrorBody)}},
+        "content": {"application/json": {"schema": _ref(shape)}},
     }
 
 

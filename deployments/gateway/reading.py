@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from capyra.deployments.gateway.errors import ClientGone, SlowBody, WrongMediaType
 from capyra.deployments.gateway.exchange import Exchange, Held
-from capyra.deployments.gateway.fields import REFUSED, Body
+from capyra.deployments.gateway.fields import Body
 from capyra.deployments.gateway.settings import BodyLimits
 from capyra.engine.errors import InvalidValue, QueueFull, RequestError, TooLarge, Unsupported
 
@@ -177,8 +177,8 @@ def _no_constant(_: str) -> float:
 
 
 def _unknown(kind: type[Body], param: str, name: str) -> RequestError:
-    if name in REFUSED:
-        return Unsupported(f"{param} is not supported: {REFUSED[name]}", param=param)
+    if name in kind.refused:
+        return Unsupported(f"{param} is not supported: {kind.refused[name]}", param=param)
     near = difflib.get_close_matches(name[:_SHOWN], sorted(_names(kind, set())), n=1)
     hint = f": did you mean {near[0]}?" if near else ""
     param = param if len(param) <= 2 * _SHOWN else f"{param[: 2 * _SHOWN]}…"

@@ -32,7 +32,7 @@ def compact(value: object) -> str:
 def error_event(error: ErrorReply) -> bytes:
     """The end of a stream that failed. No `[DONE]` follows: who only looks for that must not
     take half an answer for a whole one."""
-    return b"data: " + error.body + b"\n\n"
+    return b"data: " + error.openai() + b"\n\n"
 
 
 def usage_fields(usage: Usage) -> dict[str, object]:

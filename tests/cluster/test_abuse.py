@@ -23,6 +23,21 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 CHAT = "/v1/chat/completions"
 MIB = 2**20
+ROUTES = (
+    CHAT,
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/show",
+    "/tokenize",
+    "/detokenize",
+)
+"""Those that ask an expert."""
 
 
 def chat(expert: str, text: str = "Hello", **more: Any) -> dict[str, Any]:
@@ -83,7 +98,7 @@ def test_the_api_is_what_its_document_says(
     answered = served(server) - before
     assert answered.total() >= at_least
     assert {status for _, status in answered if status >= "5"} <= {"504"}
-    for route in (CHAT, "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"):
+    for route in ROUTES:
         assert answered[route, "200"] >= 5, f"{route} was hardly reached: {answered}"
         assert answered[route, "400"] >= 5, f"{route} was hardly tried: {answered}"
     await_quiet(server)
@@ -96,7 +111,9 @@ def _write_document(server: Server, path: Path) -> None:
     with server.client() as client:
         document = client.get("/openapi.json").raise_for_status().json()
     schemas = document["components"]["schemas"]
-    for name in ("ChatBody", "CompletionBody", "EmbeddingBody", "TokenizeBody", "DetokenizeBody"):
+    for route in ROUTES:
+        body = document["paths"][route]["post"]["requestBody"]["content"]["application/json"]
+        name = body["schema"]["$ref"].rpartition("/")[2]
         assert "model" in schemas[name]["properties"]
         schemas[name]["properties"]["model"] = {"enum": ["alpha"]}
     path.write_text(json.dumps(document))
@@ -246,7 +263,7 @@ class Leaver:
     async def _read(self, wire: Wire) -> None:
         left = self.events
         while left and (line := await wire.reader.readline()):
-            left -= line.startswith((b"data:", b": "))
+            left -= line.startswith((b"data:", b": ", b'{"model"'))
 
 
 def leavers() -> list[Leaver]:
@@ -260,6 +277,12 @@ def leavers() -> list[Leaver]:
     tokens = {"model": "beta", "prompt": "x" * 10_000}
     completion = {"model": "beta", "prompt": ["x" * 1000] * 3}
     embedding = {"model": "beta", "input": ["x" * 1000] * 64}
+    said = {"model": "beta", "messages": [{"role": "user", "content": "x" * 2000}], "stream": True}
+    others = {
+        "/v1/messages": said | {"max_tokens": 3000},
+        "/v1/responses": {"model": "beta", "input": "x" * 2000, "stream": True},
+        "/api/chat": said,
+    }
     found = [
         *(Leaver(CHAT, body, events=events) for body in streamed for events in range(EVENTS)),
         *(Leaver(CHAT, body, after_s=s) for body in cold for s in (0, 0.05, 0.5, 1.4)),
@@ -272,6 +295,8 @@ def leavers() -> list[Leaver]:
         *(Leaver("/v1/completions", completion | {"stream": True}, events=n) for n in (0, 1, 7)),
         *(Leaver("/v1/embeddings", embedding, after_s=s) for s in (0, 0.05)),
         *(Leaver("/tokenize", tokens, after_s=s) for s in (0, 0.05)),
+        *(Leaver(path, others[path], events=n) for path in others for n in (0, 1, 5)),
+        *(Leaver(path, others[path] | {"stream": False}, after_s=0.1) for path in others),
     ]
     return found + [replace(leaver, resets=True) for leaver in found]
 
