@@ -143,13 +143,14 @@ def tally(marked: Iterable[Marked]) -> Tally:
         right, asked = fields.get(each.question.field, (0, 0))
         fields[each.question.field] = (right + each.right, asked + 1)
     firsts = [each.first_token_s for each in answers if each.first_token_s is not None]
+    times = [each.answer_s for each in answers if each.failure is None]
     return Tally(
         fields,
         sum(each.right for each in answers),
         len(answers),
         sum(each.failure is not None for each in answers),
         statistics.median(firsts) if firsts else 0.0,
-        statistics.median(each.answer_s for each in answers) if answers else 0.0,
+        statistics.median(times) if times else 0.0,
     )
 
 
