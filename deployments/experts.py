@@ -46,11 +46,13 @@ class ExpertView:
     config: ExpertConfig
     state: State = "unknown"
     target: int | None = None
-    """Replicas that Serve is asked for; None while unknown. 0 is an operator's stop."""
+    """Replicas that Serve is asked for; None while unknown."""
     replicas: tuple[ReplicaView, ...] = ()
     capabilities: Capabilities | None = None
     failure: str | None = None
     """Why Serve could not start it."""
+    held: int | None = None
+    """Replicas that an operator asked for; None: as its use needs. 0 is a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Call:
 
 def unusable(view: ExpertView) -> CapacityError | None:
     """What a request hears whose expert nobody is going to start."""
-    if view.target == 0:
+    if view.held == 0:
         return stopped(view.name)
     if view.state == "failed":
         return LoadFailed(f"the expert {view.name!r} did not start: {view.failure}", param="model")

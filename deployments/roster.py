@@ -15,15 +15,16 @@ _RANK: tuple[State, ...] = ("ready", "loading", "parked", "draining")
 @dataclass(slots=True)
 class _Known:
     asked: Asked | None = None
+    held: int | None = None
     reports: dict[str, tuple[float, Report]] = field(default_factory=dict)
 
 
 class Roster:
     """The newest word of every replica, and Serve's targets. Time is a parameter."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: int = 0) -> None:
         self._experts: dict[str, _Known] = {}
-        self._snapshot = Snapshot(0)
+        self._snapshot = Snapshot(version)
 
     def configure(self, experts: Iterable[str]) -> None:
         """These experts there are, and no others."""
@@ -47,6 +48,12 @@ class Roster:
             }
         self._renew()
 
+    def hold(self, held: Mapping[str, int | None]) -> None:
+        """The numbers of replicas that operators asked for."""
+        for name, known in self._experts.items():
+            known.held = held.get(name)
+        self._renew()
+
     @property
     def snapshot(self) -> Snapshot:
         return self._snapshot
@@ -65,6 +72,7 @@ def _summary(known: _Known) -> ExpertReport:
         replicas=tuple(sorted((report.view for report in reports), key=lambda view: view.id)),
         capabilities=told[-1] if told else None,
         failure=known.asked.failure if known.asked else None,
+        held=known.held,
     )
 
 
