@@ -15,7 +15,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from capyra.deployments.errors import NotReady
-from capyra.deployments.experts import Call, ExpertView, unusable
+from capyra.deployments.experts import Call, ExpertStatus, ExpertView, Word, unusable
 from capyra.deployments.reports import ExpertReport, Snapshot, Wish
 from capyra.deployments.roster import state_of
 from capyra.deployments.waiting import Turn, Waiting
@@ -205,6 +205,26 @@ class ServeExperts:
 
     async def detokenize(self, expert: str, token_ids: Sequence[int]) -> str:
         found: str = await self._ask(_question(expert), "detokenize", tuple(token_ids))
+        return found
+
+    async def load(self, expert: str, seconds: float) -> None:
+        async with aclosing(
+            self._waiting.until_ready(Wish(secrets.token_hex(12), expert, seconds))
+        ) as items:
+            async for _ in items:
+                pass
+
+    async def statuses(self) -> Sequence[ExpertStatus]:
+        found: Sequence[ExpertStatus] = await self._waiting.ask_control("statuses")
+        return found
+
+    async def instruct(self, word: Word) -> None:
+        failure: Failure | None = await self._waiting.ask_control("instruct", word)
+        if failure is not None:
+            raise failure.error()
+
+    async def why(self, name: str) -> Sequence[str]:
+        found: Sequence[str] = await self._waiting.ask_control("why", name)
         return found
 
     async def _ask(self, turn: Turn, method: str, *arguments: object) -> Any:

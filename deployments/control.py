@@ -15,12 +15,15 @@ from pathlib import Path
 from pydantic import BaseModel
 from ray import serve
 
+from capyra.deployments.experts import ExpertStatus, Word
 from capyra.deployments.memory import weight_bytes
 from capyra.deployments.names import CONTROL_DEPLOYMENT
 from capyra.deployments.reports import Reply, Report, Snapshot, Standing, Use, Wish
 from capyra.deployments.residence import Residence
 from capyra.deployments.serve_state import ServeCluster
+from capyra.deployments.statuses import statuses
 from capyra.engine.config import ExpertConfig
+from capyra.engine.errors import Failure
 from capyra.orchestrator.config import Residency
 from capyra.orchestrator.residency.effects import Load, Park, Persisted
 from capyra.orchestrator.residency.events import Epoch
@@ -131,6 +134,17 @@ class Control:
 
     async def used(self, uses: Sequence[Use]) -> None:
         self._ready().used(uses)
+
+    # --- operators --------------------------------------------------------------------------
+
+    async def statuses(self) -> list[ExpertStatus]:
+        return statuses(self._ready().machine)
+
+    async def instruct(self, word: Word) -> Failure | None:
+        return await self._ready().instruct(word)
+
+    async def why(self, name: str) -> list[str]:
+        return self._ready().machine.why(name)
 
     async def __del__(self) -> None:
         """Serve calls and awaits this when it stops the replica."""

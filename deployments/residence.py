@@ -14,11 +14,17 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from capyra.deployments import outbox
-from capyra.deployments.experts import State
+from capyra.deployments.experts import State, Word
 from capyra.deployments.outbox import Outbox
 from capyra.deployments.reports import Poll, Reply, Report, Snapshot, Standing, Use, Wish
 from capyra.deployments.roster import Roster
-from capyra.engine.errors import Cancelled, Failure, LoadFailed
+from capyra.engine.errors import (
+    Cancelled,
+    Failure,
+    InvalidValue,
+    LoadFailed,
+    UnknownExpert,
+)
 from capyra.engine.types import Progress
 from capyra.orchestrator.residency import events
 from capyra.orchestrator.residency.effects import Answer, Load, Park, Persisted
@@ -290,6 +296,20 @@ class Residence:
             if now - wait.asked_at > FORGOTTEN_S:
                 del self._waits[id_]
                 self.leave(id_)
+
+    # --- operators --------------------------------------------------------------------------
+
+    async def instruct(self, word: Word) -> Failure | None:
+        """An operator's word; what is wrong with it, if something is."""
+        expert = self.machine.cluster.experts.get(word.expert)
+        if expert is None:
+            return Failure(UnknownExpert.code, f"there is no expert {word.expert!r}", "model")
+        if isinstance(word, events.Unload) and expert.kept:
+            message = f"{word.expert!r} is pinned, or held at several replicas: it would load again"
+            return Failure(InvalidValue.code, message)
+        self.tell(word)
+        await self._announce()
+        return None
 
     # --- what others see --------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from capyra.deployments.reports import Standing, Use, Wish
 from capyra.deployments.serve_state import ask
-from capyra.engine.errors import DeadlineExceeded
+from capyra.engine.errors import CapacityError, DeadlineExceeded
 from capyra.engine.types import Accepted, Progress
 
 logger = logging.getLogger(__name__)
@@ -111,6 +111,21 @@ class Waiting:
         """A request began on a replica. Control knows of those that it granted."""
         if not turn.granted:
             self._uses[turn.wish.expert, turn.wish.keep_alive_s] += 1
+
+    async def ask_control(self, method: str, *arguments: object) -> Any:
+        """An operator's question or word. Control may be away for a moment, and only then is it
+        asked again: what it is told here may be told twice."""
+        for pause_s in (RETRY_S, 1.0, 2.0, None):
+            try:
+                return await ask(getattr(self._control, method), *arguments, patience_s=PATIENCE_S)
+            except Exception as error:
+                if pause_s is None:
+                    raise CapacityError(
+                        "Control does not answer: try again shortly", retry_after_s=2.0
+                    ) from error
+                logger.warning("Control did not answer (%r); asking again", error)
+                await asyncio.sleep(pause_s)
+        raise AssertionError("the last try returns or raises")
 
     async def keep_telling(self) -> None:
         """Tell Control who was used, for ever."""

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 
-from capyra.deployments.experts import Experts, ExpertView
-from capyra.deployments.gateway import embeddings, models, openapi, tokens
+from capyra.deployments.experts import Experts, ExpertView, Word
+from capyra.deployments.gateway import admin, embeddings, models, openapi, tokens
+from capyra.deployments.gateway.admin import KeepAliveBody, ScaleBody
 from capyra.deployments.gateway.answers import Terms, deliver, within
 from capyra.deployments.gateway.chat import ChatBody, ChatDialect
 from capyra.deployments.gateway.completions import CompletionBody, CompletionDialect
@@ -20,6 +21,7 @@ from capyra.deployments.gateway.reading import Reader
 from capyra.deployments.gateway.settings import ServerConfig
 from capyra.deployments.gateway.sse import compact
 from capyra.deployments.gateway.tokens import DetokenizeBody, TokenizeBody
+from capyra.orchestrator.residency.events import KeepAlive, Pin, Unload
 
 _TRACE = (b"traceparent", b"tracestate")
 
@@ -117,6 +119,62 @@ class Handlers:
     async def model(self, exchange: Exchange) -> None:
         view = models.find(self._experts.views(), exchange.path.rpartition("/")[2])
         await exchange.reply(200, compact(models.card(view, self._since)).encode())
+
+    # --- operators --------------------------------------------------------------------------
+
+    async def experts(self, exchange: Exchange) -> None:
+        found = admin.listing(await self._experts.statuses())
+        await exchange.reply(200, compact(found).encode())
+
+    async def expert(self, exchange: Exchange) -> None:
+        await self._status(exchange, self._named(exchange, -1))
+
+    async def load(self, exchange: Exchange) -> None:
+        view = models.find_running(self._experts.views(), self._named(exchange, -2).name)
+        seconds = self._seconds(view, None)
+        async with within(exchange, seconds):
+            await self._experts.load(view.name, seconds)
+        await self._status(exchange, view)
+
+    async def unload(self, exchange: Exchange) -> None:
+        view = self._named(exchange, -2)
+        await self._instruct(exchange, view, Unload(view.name))
+
+    async def pin(self, exchange: Exchange) -> None:
+        view = self._named(exchange, -2)
+        await self._instruct(exchange, view, Pin(view.name, on=True))
+
+    async def unpin(self, exchange: Exchange) -> None:
+        view = self._named(exchange, -2)
+        await self._instruct(exchange, view, Pin(view.name, on=False))
+
+    async def keep_alive(self, exchange: Exchange) -> None:
+        view = self._named(exchange, -2)
+        body = await self.reader.read(exchange, KeepAliveBody)
+        await self._instruct(exchange, view, KeepAlive(view.name, body.keep_alive))
+
+    async def scale(self, exchange: Exchange) -> None:
+        view = self._named(exchange, -2)
+        body = await self.reader.read(exchange, ScaleBody)
+        await self._instruct(exchange, view, body.word(view))
+
+    async def why(self, exchange: Exchange) -> None:
+        lines = await self._experts.why(exchange.path.rpartition("/")[2])
+        await exchange.reply(200, compact({"lines": list(lines)}).encode())
+
+    def _named(self, exchange: Exchange, at: int) -> ExpertView:
+        """The expert that the path names in that segment."""
+        return models.find(self._experts.views(), exchange.path.split("/")[at])
+
+    async def _instruct(self, exchange: Exchange, view: ExpertView, word: Word) -> None:
+        await self._experts.instruct(word)
+        await self._status(exchange, view)
+
+    async def _status(self, exchange: Exchange, view: ExpertView) -> None:
+        found = admin.one(await self._experts.statuses(), view.name)
+        await exchange.reply(200, compact(found).encode())
+
+    # --- the server -------------------------------------------------------------------------
 
     async def live(self, exchange: Exchange) -> None:
         await exchange.reply(200, b'{"status":"live"}')
