@@ -137,6 +137,7 @@ class Expert:
             view=view,
             capabilities=self._host.capabilities(),
             number=self._reports,
+            bytes=self._host.bytes,
             epoch=self._host.epoch,
             progress=self._host.progress,
             failure=self._host.failure,

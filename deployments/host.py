@@ -221,6 +221,12 @@ class Host:
     def in_flight(self) -> int:
         return self._current().serving + sum(each.in_flight for each in self._retired)
 
+    @property
+    def bytes(self) -> int:
+        """Weights and K/V, also of engines that still end what they began."""
+        engines = [self._current().engine, *(each.engine for each in self._retired)]
+        return sum(each.weight_bytes + each.kv_bytes for each in (e.stats() for e in engines))
+
     async def render(self, prompt: Prompt) -> Rendered:
         return await asyncio.to_thread(self._current().engine.render, prompt)
 

@@ -24,6 +24,8 @@ class Report:
     capabilities: Capabilities | None
     number: int = 0
     """Each has a greater one: one that was overtaken on its way is not news."""
+    bytes: int = 0
+    """Weights and K/V that it holds."""
     epoch: Epoch = NEVER
     """The newest order that it obeyed, or declined."""
     progress: Progress | None = None

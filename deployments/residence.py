@@ -188,7 +188,7 @@ class Residence:
                 node=view.node,
                 state=state,
                 in_flight=view.in_flight,
-                bytes=view.stats.weight_bytes + view.stats.kv_bytes,
+                bytes=report.bytes,
                 epoch=report.epoch,
                 fraction=0.0 if report.progress is None else report.progress.fraction,
                 failure=report.failure,

@@ -39,12 +39,15 @@ experts:
   fleeting:
     engine: echo
     keep_alive: 0
+  resting:
+    engine: echo
+    replicas: {initial: 0}
 """
 
 
 @pytest.fixture(scope="module")
 def crowded() -> Iterator[Server]:
-    """A server with room for the pinned one and two of the four others."""
+    """A server with room for the pinned one and two of the others."""
     running = start(EXPERTS)
     yield running
     left = running.stop()
@@ -160,8 +163,14 @@ def test_an_operators_stop_holds_until_it_is_released(crowded: Server) -> None:
     assert "released" in why(crowded, "bee")
 
 
-def test_an_expert_without_a_process_comes_back_by_itself(crowded: Server) -> None:
-    """What was held by hand is released here: a process that is Control's to give up."""
+def test_an_expert_that_begins_without_a_process_gets_one_when_asked(crowded: Server) -> None:
+    assert crowded.pids()["resting"] == []
+    told = status(crowded, "resting")
+    assert (told["state"], told["held"]) == ("cold", None)
+    check_serves(crowded, "resting")
+
+
+def test_an_idle_process_that_dies_is_not_missed(crowded: Server) -> None:
     tell(crowded, "bee", "unload")
     until(state_is(crowded, "bee", "parked"))
     kill(crowded.pids()["bee"][0])
@@ -219,6 +228,8 @@ def test_pins_outlive_control(crowded: Server) -> None:
 
 
 def test_replicas_follow_the_load_and_only_loaded_ones_are_asked(crowded: Server) -> None:
+    for other in ("bee", "slow", "resting"):
+        tell(crowded, other, "unload")
     with traffic(crowded.url, ["ant"], count=12, prompt="x" * 200) as running:
         until(lambda: len(crowded.pids()["ant"]) >= 2)
         until(lambda: len(running.streams) >= 24)

@@ -333,10 +333,14 @@ async def test_heavy_settings_change_engines_without_breaking_an_answer(
 
 
 async def test_what_still_runs_on_a_retired_engine_counts(host: Host) -> None:
-    old = await begin(host, request("y" * 3000, id_="old"))
-    await host.configure(settings(context=64))
-    assert (host.state(), host.in_flight) == ("parked", 1)
+    memory = {"options": {"memory": 1000}}
+    await host.configure(settings(**memory))
     await load(host)
+    old = await begin(host, request("y" * 3000, id_="old"))
+    await host.configure(settings(context=64, **memory))
+    assert (host.state(), host.in_flight, host.bytes) == ("parked", 1, 1000)
+    await load(host)
+    assert host.bytes == 2000
     assert text(await items(host.generate(request()))) == "Hello"
     await items(old)
     assert host.in_flight == 0

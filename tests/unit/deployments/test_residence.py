@@ -91,6 +91,7 @@ class House:
             view=view,
             capabilities=None,
             number=self.numbers,
+            bytes=40 if state == "ready" else 0,
             epoch=NEVER if order is None else order.epoch,
         )
         view_more = {name: more.pop(name) for name in list(more) if name == "in_flight"}
