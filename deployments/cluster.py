@@ -49,6 +49,9 @@ ASKED_S = 600.0
 PATIENCE_S = 30.0
 """How long Control may be silent: it answers after some seconds even if there is no news."""
 
+NEWS_S = 0.05
+"""Between two snapshots at least."""
+
 LOOK_S = 0.25
 """How often a request that no replica has taken yet looks whether there is one."""
 
@@ -84,6 +87,8 @@ class ServeExperts:
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     await self.watch_once()
+                # Busy replicas make news all the time, and no request waits for it.
+                await asyncio.sleep(NEWS_S)
             except Exception as error:  # noqa: BLE001 - one that is missed would freeze the view
                 # Control restarts: the last snapshot serves until the next one tells news.
                 logger.warning("Control did not answer (%r); trying again", error)

@@ -58,7 +58,7 @@ class ControlSettings(BaseModel, extra="forbid", frozen=True):
         ]
 
 
-@serve.deployment(name=CONTROL_DEPLOYMENT, max_ongoing_requests=20_000)
+@serve.deployment(name=CONTROL_DEPLOYMENT, max_ongoing_requests=20_000, health_check_period_s=2)
 class Control:
     """The residence behind a Serve handle."""
 
@@ -145,6 +145,12 @@ class Control:
 
     async def why(self, name: str) -> list[str]:
         return self._ready().machine.why(name)
+
+    async def check_health(self) -> None:
+        """Serve calls this, and starts another Control where it raises."""
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError(f"a task of Control's has ended: {task}")
 
     async def __del__(self) -> None:
         """Serve calls and awaits this when it stops the replica."""

@@ -35,7 +35,7 @@ class Roster:
         known = self._experts.get(report.expert)
         if known is not None:
             known.reports[report.view.id] = (now, report)
-            self._renew()
+            self._renew(report.expert)
 
     def retarget(self, asked: Mapping[str, Asked], now: float) -> None:
         """What Serve is asked for now; replicas that fell silent are forgotten on the way."""
@@ -51,15 +51,20 @@ class Roster:
     def hold(self, held: Mapping[str, int | None]) -> None:
         """The numbers of replicas that operators asked for."""
         for name, known in self._experts.items():
-            known.held = held.get(name)
-        self._renew()
+            if known.held != held.get(name):
+                known.held = held.get(name)
+                self._renew(name)
 
     @property
     def snapshot(self) -> Snapshot:
         return self._snapshot
 
-    def _renew(self) -> None:
-        experts = {name: _summary(known) for name, known in self._experts.items()}
+    def _renew(self, only: str | None = None) -> None:
+        """Make the snapshot anew if it is another: all of it, or one expert's part."""
+        if only is None:
+            experts = {name: _summary(known) for name, known in self._experts.items()}
+        else:
+            experts = self._snapshot.experts | {only: _summary(self._experts[only])}
         if experts != self._snapshot.experts:
             self._snapshot = Snapshot(self._snapshot.version + 1, experts)
 
