@@ -232,6 +232,10 @@ class ServeExperts:
         found: Sequence[str] = await self._waiting.ask_control("why", name)
         return found
 
+    async def trace(self) -> Sequence[str]:
+        found: Sequence[str] = await self._waiting.ask_control("trace")
+        return found
+
     async def _ask(self, turn: Turn, method: str, *arguments: object) -> Any:
         expert = turn.wish.expert
         while True:

@@ -146,6 +146,9 @@ class Control:
     async def why(self, name: str) -> list[str]:
         return self._ready().machine.why(name)
 
+    async def trace(self) -> list[str]:
+        return self._ready().trace()
+
     async def check_health(self) -> None:
         """Serve calls this, and starts another Control where it raises."""
         for task in self._tasks:

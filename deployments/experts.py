@@ -157,3 +157,6 @@ class Experts(Protocol):
     async def why(self, name: str) -> Sequence[str]:
         """What became of an expert or a request and on what grounds, oldest first; nothing where
         nobody remembers."""
+
+    async def trace(self) -> Sequence[str]:
+        """The requests of the last while, as lines of JSON for `capyra replay`."""

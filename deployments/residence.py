@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,9 +29,10 @@ from capyra.engine.errors import (
 from capyra.engine.types import Progress
 from capyra.orchestrator.residency import events
 from capyra.orchestrator.residency.effects import Answer, Load, Park, Persisted
-from capyra.orchestrator.residency.events import Epoch, Event, ReplicaState
+from capyra.orchestrator.residency.events import Demand, Epoch, Event, ReplicaState, Used
 from capyra.orchestrator.residency.machine import Machine
 from capyra.orchestrator.residency.spec import ExpertSpec, Policy
+from capyra.orchestrator.residency.traces import dump, recorded
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ FORGOTTEN_S = 10.0
 """A wait that nobody asked about for so long is over: its gateway is gone."""
 LOOK_S = 0.25
 """How often the standing of a wait is looked at."""
+REMEMBERED = 20_000
+"""Entries of the record of requests."""
 LEAST_TICK_S = 0.002
 
 STATES: Mapping[State, ReplicaState] = {
@@ -90,6 +94,7 @@ class Residence:
         self._stopping: frozenset[str] = frozenset()
         self._inboxes: dict[str, _Inbox] = {}
         self._waits: dict[str, _Wait] = {}
+        self._asked: deque[tuple[float, Demand | Used]] = deque(maxlen=REMEMBERED)
         self._changed = asyncio.Condition()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -228,8 +233,8 @@ class Residence:
         wait = self._waits.get(wish.id)
         if wait is None:
             wait = self._waits[wish.id] = _Wait(self._clock())
-            self.tell(
-                events.Demand(
+            self._request(
+                Demand(
                     id=wish.id,
                     expert=wish.expert,
                     deadline=self._clock() + wish.seconds,
@@ -262,7 +267,15 @@ class Residence:
 
     def used(self, uses: Iterable[Use]) -> None:
         for use in uses:
-            self.tell(events.Used(use.expert, use.count, use.keep_alive_s))
+            self._request(Used(use.expert, use.count, use.keep_alive_s))
+
+    def _request(self, event: Demand | Used) -> None:
+        self._asked.append((self._clock(), event))
+        self.tell(event)
+
+    def trace(self) -> list[str]:
+        """The requests of the last while, as lines to replay."""
+        return list(dump(recorded(self._asked)))
 
     def _answer(self, answer: Answer) -> None:
         wait = self._waits.get(answer.id)

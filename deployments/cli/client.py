@@ -140,6 +140,14 @@ class Client:
         """What a route tells."""
         return self._call("GET", path)
 
+    def lines(self, path: str) -> str:
+        """What a route tells in lines."""
+        with _mapped(self.server):
+            answer = self._http.get(path)
+            if answer.is_error:
+                raise refusal(answer.status_code, answer.text, answer.headers)
+            return answer.text
+
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What a route answers to an operator's word; it may have to wait for a load."""
         patient = httpx.Timeout(SILENCE_S, connect=CONNECT_S)

@@ -96,17 +96,33 @@ def replay(
             metavar="SIZE", help="Bytes for experts on each, over `residency.node_memory`."
         ),
     ] = None,
+    record: Annotated[
+        bool,
+        typer.Option("--record", help="Write TRACE first, with what the server remembers."),
+    ] = False,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run recorded traffic through other settings, in simulated time."""
     from capyra.deployments.experts_file import load as read
 
+    if record:
+        _record(trace, server)
     arrivals = _arrivals(trace)
     found = {str(file): _replayed(arrivals, read(file), nodes, memory) for file in files}
     if as_json:
         print_json({name: asdict(figures) for name, figures in found.items()})
     else:
         print_table(FIGURES, [_cells(name, figures) for name, figures in found.items()])
+
+
+def _record(trace: Path, server: str | None) -> None:
+    with _client(server) as client:
+        lines = client.lines("/v1/trace")
+    try:
+        trace.write_text(lines)
+    except OSError as error:
+        raise InvalidValue(f"cannot write the trace {trace}: {error}") from error
 
 
 def _arrivals(trace: Path) -> list[Arrival]:

@@ -76,6 +76,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         Route("POST", "/v1/experts/{id}/keep-alive", to.keep_alive),
         Route("POST", "/v1/experts/{id}/scale", to.scale),
         Route("GET", "/v1/why/{id}", to.why),
+        Route("GET", "/v1/trace", to.trace),
         Route("GET", "/health/live", to.live, open=True),
         Route("GET", "/health/ready", to.ready, open=True),
         Route("GET", "/metrics", to.metrics),

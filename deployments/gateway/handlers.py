@@ -162,6 +162,10 @@ class Handlers:
         lines = await self._experts.why(exchange.path.rpartition("/")[2])
         await exchange.reply(200, compact({"lines": list(lines)}).encode())
 
+    async def trace(self, exchange: Exchange) -> None:
+        lines = "".join(f"{line}\n" for line in await self._experts.trace())
+        await exchange.reply(200, lines.encode(), ((b"content-type", openapi.LINES.encode()),))
+
     def _named(self, exchange: Exchange, at: int) -> ExpertView:
         """The expert that the path names in that segment."""
         return models.find(self._experts.views(), exchange.path.split("/")[at])

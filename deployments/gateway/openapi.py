@@ -16,6 +16,7 @@ from capyra.deployments.gateway.embeddings import EmbeddingBody
 from capyra.deployments.gateway.fields import Body
 from capyra.deployments.gateway.tokens import DetokenizeBody, TokenizeBody
 
+LINES = "application/x-ndjson"
 _REF = "#/components/schemas/{model}"
 _KEYED = (401, 403, 429)
 _READ = (400, 408, 413, 415)
@@ -101,6 +102,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "What was decided about an expert or a request, and why",
         reply=replies.Why,
         errors=_RULES,
+    ),
+    ("GET", "/v1/trace"): Operation(
+        "The requests of the last while, for `capyra replay`", reply=LINES, errors=_RULES
     ),
     ("GET", "/health/live"): Operation("Whether the gateway lives"),
     ("GET", "/health/ready"): Operation("Whether the gateway knows its experts"),

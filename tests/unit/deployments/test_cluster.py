@@ -37,6 +37,7 @@ from capyra.engine.types import (
     TextPrompt,
     Usage,
 )
+from capyra.orchestrator.residency.events import Unload
 
 ACCEPTED = Accepted("alpha", "r1", ready=True, waiting=0)
 ANSWER = [Delta(0, "Hi"), Done(Usage(1, 1))]
@@ -410,3 +411,39 @@ async def test_control_hears_who_was_used_without_it() -> None:
         await control.heard.wait()
     telling.cancel()
     assert control.uses == [Use("alpha", 3, 7)]
+
+
+# --- operators ----------------------------------------------------------------------------------
+
+
+async def test_an_operators_word_reaches_control_and_its_refusal_comes_back() -> None:
+    control = Control()
+    refusals = [None, Failure("invalid_value", "it is pinned")]
+    heard: list[object] = []
+
+    def instruct(word: object) -> Answering:
+        heard.append(word)
+        return Answering(refusals.pop(0))
+
+    control.instruct = Method(instruct)  # type: ignore[attr-defined]
+    made = await experts(Handle(), control)
+    await made.instruct(Unload("alpha"))
+    with pytest.raises(InvalidValue, match="pinned"):
+        await made.instruct(Unload("alpha"))
+    assert heard == [Unload("alpha")] * 2
+
+
+async def test_an_operator_hears_of_a_control_that_is_away_for_a_moment_only() -> None:
+    control = Control()
+    answers = [ActorDiedError(), ["because"]]
+    control.why = Method(lambda _: Answering(answers.pop(0)))  # type: ignore[attr-defined]
+    assert await (await experts(Handle(), control)).why("alpha") == ["because"]
+
+
+async def test_a_load_by_hand_waits_and_tells_why_it_failed() -> None:
+    full = Reply(Failure("load_failed", "no memory"))
+    control = Control(LOADING, Reply(), LOADING, full)
+    made = await experts(Handle(), control)
+    await made.load("alpha", 10)
+    with pytest.raises(CapyraError, match="no memory"):
+        await made.load("alpha", 10)

@@ -11,11 +11,13 @@ import pytest
 from capyra.deployments.experts import ReplicaView, State
 from capyra.deployments.reports import Asked, Poll, Reply, Report, Standing, Use, Wish
 from capyra.deployments.residence import FORGOTTEN_S, SILENT_S, Residence
+from capyra.deployments.statuses import statuses
 from capyra.engine.types import EngineStats, Progress
 from capyra.orchestrator.residency import events
 from capyra.orchestrator.residency.effects import Load, Park, Persisted
 from capyra.orchestrator.residency.events import NEVER
 from capyra.orchestrator.residency.spec import ExpertSpec, Policy
+from capyra.orchestrator.residency.traces import parse
 
 SPECS = [
     ExpertSpec(name=name, estimate=40, process=2, keep_alive_s=300, waiting=2) for name in "abc"
@@ -34,6 +36,9 @@ class FakeCluster:
         self.failures: dict[str, str] = {}
         self.written = ""
         self.broken = False
+        self.open = asyncio.Event()
+        """Cleared, Serve's controller is away."""
+        self.open.set()
 
     async def poll(self) -> Poll:
         asked = {name: Asked(n, self.failures.get(name)) for name, n in self.targets.items()}
@@ -49,6 +54,7 @@ class FakeCluster:
         self.done.append(("write", Persisted.loads(text)))
 
     async def set_target(self, expert: str, replicas: int) -> None:
+        await self.open.wait()
         self.done.append(("target", expert, replicas))
         self.targets[expert] = replicas
 
@@ -346,6 +352,62 @@ async def test_the_next_control_knows_its_own_targets_from_an_operators(house: H
 async def test_a_lost_node_takes_its_replicas(house: House) -> None:
     house.residence.see_nodes({})
     assert not any(each.replicas for each in house.residence.machine.cluster.experts.values())
+
+
+async def test_a_load_that_is_given_up_and_goes_on_is_ended(house: House) -> None:
+    await house.wait("a")
+    await house.report("a", "loading")
+    house.now += POLICY.load_deadline_s + 1
+    house.residence.tick()
+    assert isinstance(await house.order("a"), Park)
+    await house.report("a", "loading")
+    house.now += 11
+    house.residence.tick()
+    await house.residence.idle()
+    assert ("kill", "a1") in house.cluster.done
+
+
+async def test_a_controller_that_is_away_holds_up_no_order(house: House) -> None:
+    house.cluster.open.clear()
+    house.residence.tell(events.Hold("b", 2))
+    await house.wait("a")
+    async with asyncio.timeout(1):
+        assert isinstance(await house.residence.order("a1", NEVER, 1), Load)
+    house.cluster.open.set()
+    await house.residence.idle()
+    assert ("target", "b", 2) in house.cluster.done
+
+
+async def test_an_operators_word(house: House) -> None:
+    pin = await house.residence.instruct(events.Pin("a", on=True))
+    assert pin is None
+    assert isinstance(await house.order("a"), Load)
+    await house.report("a", "loading")
+    await house.report("a", "ready")
+    told = {each.name: each for each in statuses(house.residence.machine)}
+    assert (told["a"].state, told["a"].pinned, told["a"].bytes) == ("ready", True, 40)
+    assert [lease.replica for lease in told["a"].leases] == ["a1"]
+    assert (told["b"].idle_s, told["b"].next_use_s) == (None, None)
+    refused = await house.residence.instruct(events.Unload("a"))
+    assert refused is not None
+    assert refused.code == "invalid_value"
+    nobody = await house.residence.instruct(events.Pin("x", on=True))
+    assert nobody is not None
+    assert nobody.code == "model_not_found"
+
+
+async def test_requests_can_be_replayed(house: House) -> None:
+    await house.load("a")
+    house.now += 5
+    house.residence.used([Use("a", 2, keep_alive_s=10)])
+    found = list(parse(house.residence.trace()))
+    assert [(each.at, each.expert) for each in found] == [(0, "a"), (5, "a"), (5, "a")]
+    assert found[-1].keep_alive_s == 10
+
+
+async def test_a_hold_is_seen_at_once(house: House) -> None:
+    await house.residence.instruct(events.Hold("a", 0))
+    assert (await house.residence.snapshot(-1, 0)).experts["a"].held == 0
 
 
 async def test_the_timer_is_the_machines(house: House) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from capyra.deployments.cli import listing, residency
 from capyra.engine.errors import InvalidValue, UnknownExpert
-from scripted_server import Server, as_json, error
+from scripted_server import Reply, Server, as_json, error
 
 STATUS = {"name": "echo", "state": "ready", "pinned": True, "held": None}
 FILE = """
@@ -78,6 +78,20 @@ def test_a_replay_compares_settings(
     assert tight["byte_hours"] < roomy["byte_hours"]
     residency.replay(trace, files)
     assert "REQUESTS" in capsys.readouterr().out
+
+
+def test_what_the_server_remembers_is_written_first(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [b'{"at": 0, "expert": "ant"}\n', b'{"at": 9, "expert": "bee"}\n']
+    server.answer = lambda *_: Reply(200, lines, "application/x-ndjson")
+    file = tmp_path / "experts.yaml"
+    file.write_text(FILE.format(resident=2))
+    trace = tmp_path / "new.jsonl"
+    residency.replay(trace, [file], record=True, server=server.url, as_json=True)
+    assert trace.read_bytes() == b"".join(lines)
+    (figures,) = json.loads(capsys.readouterr().out).values()
+    assert figures["served"] == 2
 
 
 @pytest.mark.parametrize(

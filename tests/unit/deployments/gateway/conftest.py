@@ -151,6 +151,9 @@ class ScriptedExperts:
     async def why(self, name: str) -> Sequence[str]:
         return [f"{name}: because"]
 
+    async def trace(self) -> Sequence[str]:
+        return ['{"at": 0.0}', '{"at": 1.0}']
+
 
 @dataclass
 class Response:

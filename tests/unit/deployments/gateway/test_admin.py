@@ -84,3 +84,9 @@ async def test_a_stopped_one_is_not_loaded(client):
 async def test_why(client):
     answer = await client.get("/v1/why/echo")
     assert answer.json == {"lines": ["echo: because"]}
+
+
+async def test_the_trace(client):
+    answer = await client.get("/v1/trace")
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert answer.body == b'{"at": 0.0}\n{"at": 1.0}\n'
