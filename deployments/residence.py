@@ -42,6 +42,8 @@ FORGOTTEN_S = 10.0
 """A wait that nobody asked about for so long is over: its gateway is gone."""
 LOOK_S = 0.25
 """How often the standing of a wait is looked at."""
+SETTLE_S = 5.0
+"""How long an operator's word waits for a new Control to know its cluster."""
 REMEMBERED = 20_000
 """Entries of the record of requests."""
 LEAST_TICK_S = 0.002
@@ -313,7 +315,13 @@ class Residence:
     # --- operators --------------------------------------------------------------------------
 
     async def instruct(self, word: Word) -> Failure | None:
-        """An operator's word; what is wrong with it, if something is."""
+        """An operator's word; what is wrong with it, if something is.
+
+        A new Control hears its replicas first: what nobody has told it of, it could not unload.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S), self._changed:
+                await self._changed.wait_for(lambda: self.machine.cluster.settled)
         expert = self.machine.cluster.experts.get(word.expert)
         if expert is None:
             return Failure(UnknownExpert.code, f"there is no expert {word.expert!r}", "model")

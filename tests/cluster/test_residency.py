@@ -86,10 +86,17 @@ def why(server: Server, name: str) -> str:
         return "\n".join(client.get(f"/v1/why/{name}").raise_for_status().json()["lines"])
 
 
-def until(check: Callable[[], bool], seconds: float = 60) -> None:
+def everything(server: Server) -> str:
+    with server.client() as client:
+        return client.get("/v1/experts").text
+
+
+def until(
+    check: Callable[[], bool], seconds: float = 60, told: Callable[[], str] = lambda: ""
+) -> None:
     give_up = time.monotonic() + seconds
     while not check():
-        assert time.monotonic() < give_up
+        assert time.monotonic() < give_up, told()
         time.sleep(0.1)
 
 
@@ -231,6 +238,9 @@ def test_replicas_follow_the_load_and_only_loaded_ones_are_asked(crowded: Server
     for other in ("bee", "slow", "resting"):
         tell(crowded, other, "unload")
     with traffic(crowded.url, ["ant"], count=12, prompt="x" * 200) as running:
-        until(lambda: len(crowded.pids()["ant"]) >= 2)
+        until(
+            lambda: len(crowded.pids()["ant"]) >= 2,
+            told=lambda: why(crowded, "ant") + everything(crowded),
+        )
         until(lambda: len(running.streams) >= 24)
     assert not running.failures

@@ -329,6 +329,20 @@ async def test_a_new_control_tells_nothing_before_it_has_heard() -> None:
     await house.close()
 
 
+async def test_a_new_control_hears_its_replicas_before_an_operator() -> None:
+    house = House(FakeCluster())
+    await house.residence.configure(SPECS, POLICY, None)
+    await house.look()
+    unloading = asyncio.create_task(house.residence.instruct(events.Unload("a")))
+    await asyncio.sleep(0)
+    for name in "abc":
+        await house.report(name, "ready")
+    async with asyncio.timeout(1):
+        assert await unloading is None
+    assert isinstance(await house.order("a"), Park)
+    await house.close()
+
+
 async def test_the_next_control_knows_its_own_targets_from_an_operators(house: House) -> None:
     house.now += POLICY.parked_keep_s + 1
     house.residence.tick()
