@@ -1,4 +1,4 @@
-"""The Serve deployment that hosts one expert: a `Host`, and its reports to Control."""
+"""The Serve deployment that hosts one expert: a `Host`, its reports to Control, and its orders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from capyra.deployments.host import Host
 from capyra.deployments.memory import resident_bytes
 from capyra.deployments.names import CONTROL_APP, CONTROL_DEPLOYMENT, EXPERT_DEPLOYMENT
 from capyra.deployments.reports import REPORT_INTERVAL_S, Report
-from capyra.deployments.serve_state import open_handle
+from capyra.deployments.serve_state import ask, open_handle
 from capyra.engine.base import Engine
 from capyra.engine.config import ExpertConfig
 from capyra.engine.errors import CapyraError, Failure
@@ -37,6 +37,12 @@ from capyra.engine.types import (
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+PATIENCE_S = 15.0
+"""How long Control may be silent: it answers after some seconds even if it has no order."""
+RETRY_S = 0.2
+TURN_S = 3.0
+"""How long a fresh replica waits for a Control that is away before it serves."""
 
 
 class ExpertSettings(BaseModel, extra="forbid", frozen=True):
@@ -57,8 +63,13 @@ class Expert:
         self._id = context.replica_id.unique_id
         self._node = ray.get_runtime_context().get_node_id()
         self._settings: ExpertSettings | None = None
-        self._host = Host(context.app_name, self._id, self._make, time.monotonic)
-        self._reports = asyncio.create_task(self._keep_reporting())
+        self._host = Host(context.app_name, self._id, self._make)
+        self._control = open_handle(CONTROL_DEPLOYMENT, CONTROL_APP)
+        self._reports = 0
+        self._tasks = [
+            asyncio.create_task(self._keep_reporting()),
+            asyncio.create_task(self._keep_obeying()),
+        ]
 
     async def reconfigure(self, user_config: dict[str, object]) -> None:
         settings = ExpertSettings.model_validate(user_config)
@@ -68,20 +79,22 @@ class Expert:
         await self._host.configure(settings.config, moved=moved)
         if self._host.problem is not None:
             self._settings = before
+        if before is None:
+            await self._await_turn()
 
     def _make(self, config: ExpertConfig) -> Engine:
         assert self._settings is not None
         return create(EngineSpec(self._settings.name, config, self._settings.model))
 
     async def generate(
-        self, request: GenerateRequest, call: Call
+        self, request: GenerateRequest, _call: Call
     ) -> AsyncGenerator[list[StreamItem]]:
-        async with aclosing(self._host.generate(request, call)) as batches:
+        async with aclosing(self._host.generate(request)) as batches:
             async for batch in batches:
                 yield batch
 
-    async def embed(self, request: EmbedRequest, call: Call) -> Embeddings | Failure:
-        return await _told(self._host.embed(request, call))
+    async def embed(self, request: EmbedRequest, _call: Call) -> Embeddings | Failure:
+        return await _told(self._host.embed(request))
 
     async def render(self, prompt: Prompt) -> Rendered | Failure:
         return await _told(self._host.render(prompt))
@@ -89,17 +102,15 @@ class Expert:
     async def detokenize(self, token_ids: Sequence[int]) -> str | Failure:
         return await _told(self._host.detokenize(token_ids))
 
-    # --- reports ----------------------------------------------------------------------------
+    # --- Control ----------------------------------------------------------------------------
 
     async def _keep_reporting(self) -> None:
         """Tell Control how things are: when they change, and every second."""
-        control = open_handle(CONTROL_DEPLOYMENT, CONTROL_APP)
         while True:
             self._host.changed.clear()
             try:
                 if self._settings is not None:
-                    async with asyncio.timeout(REPORT_INTERVAL_S):
-                        await control.report.remote(self._report())
+                    await ask(self._control.report, self._report(), patience_s=REPORT_INTERVAL_S)
             except Exception:
                 # Control may be restarting; the next report reaches the new one.
                 logger.debug("Control did not take a report", exc_info=True)
@@ -120,11 +131,53 @@ class Expert:
             rss_bytes=resident_bytes(),
             problem=self._host.problem,
         )
-        return Report(self._host.name, view, self._host.capabilities())
+        self._reports += 1
+        return Report(
+            expert=self._host.name,
+            view=view,
+            capabilities=self._host.capabilities(),
+            number=self._reports,
+            bytes=self._host.bytes,
+            epoch=self._host.epoch,
+            progress=self._host.progress,
+            failure=self._host.failure,
+        )
+
+    async def _keep_obeying(self) -> None:
+        """Hear Control's orders, which it gives when there are any."""
+        while True:
+            try:
+                order = await ask(
+                    self._control.order, self._id, self._host.epoch, patience_s=PATIENCE_S
+                )
+                if order is not None:
+                    self._host.obey(order)
+            except Exception:
+                logger.debug("Control gives no orders", exc_info=True)
+                await asyncio.sleep(RETRY_S)
+
+    async def _await_turn(self) -> None:
+        """Until Serve may send requests here: it cannot tell replicas with weights from others,
+        so a further one shows itself when it is loaded."""
+        give_up = time.monotonic() + TURN_S
+        while self._host.state() != "ready" and time.monotonic() < give_up:
+            try:
+                wait = await ask(
+                    self._control.is_further, self._host.name, self._id, patience_s=RETRY_S
+                )
+            except Exception:
+                logger.debug("Control does not answer", exc_info=True)
+                continue
+            if not wait:
+                return
+            # Not for ever: Control answers.
+            give_up = time.monotonic() + TURN_S
+            await asyncio.sleep(RETRY_S)
 
     async def __del__(self) -> None:
         """Serve calls and awaits this when it stops the replica, after the last request."""
-        self._reports.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._host.close()
 
 

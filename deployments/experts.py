@@ -19,6 +19,7 @@ from capyra.engine.types import (
     Rendered,
     StreamItem,
 )
+from capyra.orchestrator.residency.events import Hold, KeepAlive, Pin, Release, Unload
 
 State = Literal["cold", "loading", "ready", "draining", "parked", "failed", "unknown"]
 
@@ -46,11 +47,13 @@ class ExpertView:
     config: ExpertConfig
     state: State = "unknown"
     target: int | None = None
-    """Replicas that Serve is asked for; None while unknown. 0 is an operator's stop."""
+    """Replicas that Serve is asked for; None while unknown."""
     replicas: tuple[ReplicaView, ...] = ()
     capabilities: Capabilities | None = None
     failure: str | None = None
     """Why Serve could not start it."""
+    held: int | None = None
+    """Replicas that an operator asked for; None: as its use needs. 0 is a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,48 @@ class Call:
     trace: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What one replica holds, or may."""
+
+    replica: str
+    node: str
+    state: State
+    bytes: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertStatus:
+    """One expert, as Control sees it."""
+
+    name: str
+    state: State
+    held: int | None
+    pinned: bool
+    keep_alive_s: float
+    """-1: for ever."""
+    bytes: int
+    """One replica's weights and K/V."""
+    measured: bool
+    """Whether a load has shown the bytes; if not, they are an estimate."""
+    waiting: int
+    eta_s: float
+    blocked: str
+    idle_s: float | None
+    """Since its last request; None if there was none."""
+    next_use_s: float | None
+    """Until it is likely to be used again; None where nobody can tell."""
+    leases: tuple[Lease, ...]
+
+
+Word = Hold | Release | Pin | KeepAlive | Unload
+"""What an operator tells Control."""
+
+
 def unusable(view: ExpertView) -> CapacityError | None:
     """What a request hears whose expert nobody is going to start."""
-    if view.target == 0:
+    if view.held == 0:
         return stopped(view.name)
     if view.state == "failed":
         return LoadFailed(f"the expert {view.name!r} did not start: {view.failure}", param="model")
@@ -100,3 +142,21 @@ class Experts(Protocol):
         """The prompt's tokens: in a replica of the expert, which may be parked."""
 
     async def detokenize(self, expert: str, token_ids: Sequence[int]) -> str: ...
+
+    # --- operators ------------------------------------------------------------------------
+
+    async def statuses(self) -> Sequence[ExpertStatus]:
+        """All experts, as Control sees them now."""
+
+    async def load(self, expert: str, seconds: float) -> None:
+        """Return when it takes requests; raises why it will not."""
+
+    async def instruct(self, word: Word) -> None:
+        """Give an operator's word to Control."""
+
+    async def why(self, name: str) -> Sequence[str]:
+        """What became of an expert or a request and on what grounds, oldest first; nothing where
+        nobody remembers."""
+
+    async def trace(self) -> Sequence[str]:
+        """The requests of the last while, as lines of JSON for `capyra replay`."""

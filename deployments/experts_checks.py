@@ -64,10 +64,6 @@ def remark(data: Mapping[str, Any], experts: Mapping[str, ExpertConfig]) -> Iter
                 f"read it{where}, then set `accepted: true`",
                 at_key=True,
             )
-    residency = data.get("residency") or {}
-    for key in residency:
-        if key != "keep_alive":
-            yield Finding(("residency", key), _NOT_YET, at_key=True)
     for section in ("routing", "consensus"):
         if section in data:
             yield Finding((section,), _NOT_YET, at_key=True)

@@ -43,7 +43,10 @@ class Gateway:
         )
         self._meters = PrometheusMeters()
         self._app: ASGIApp = build(self._experts, ServerConfig(), self._meters)
-        self._watch = asyncio.create_task(self._experts.keep_watching())
+        self._tasks = [
+            asyncio.create_task(self._experts.keep_watching()),
+            asyncio.create_task(self._experts.keep_telling()),
+        ]
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         async def current(scope: Scope, receive: Receive, send: Send) -> None:

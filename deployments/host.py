@@ -1,4 +1,4 @@
-"""One process that hosts an expert: its engine, its waiting room, its loads and idle unloads.
+"""One process that hosts an expert: its engine, its places, and its obedience to Control.
 
 Knows no Ray and no HTTP, so that all of it is tested in memory. All methods run on one loop.
 """
@@ -7,23 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterator,
+    Sequence,
+)
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from capyra.deployments.experts import Call, State
+from capyra.deployments.errors import NotReady
+from capyra.deployments.experts import State
 from capyra.deployments.loading import Loader
 from capyra.deployments.relay import relay
 from capyra.engine.base import Engine
 from capyra.engine.checks import check, check_context, check_embed
-from capyra.engine.config import FOREVER, ExpertConfig
+from capyra.engine.config import ExpertConfig
 from capyra.engine.errors import (
     CapyraError,
     DeadlineExceeded,
     EngineFault,
     ExpertLost,
     Failure,
-    LoadFailed,
     QueueFull,
 )
 from capyra.engine.types import (
@@ -34,15 +41,22 @@ from capyra.engine.types import (
     EngineStats,
     Failed,
     GenerateRequest,
+    Progress,
     Prompt,
     Rendered,
     StreamItem,
 )
+from capyra.orchestrator.residency.effects import Load, Park
+from capyra.orchestrator.residency.events import NEVER, Epoch
 
 logger = logging.getLogger(__name__)
 
 LIGHT = {"description", "skills", "keep_alive", "pin", "sampling", "replicas", "license"}
 """Settings that an engine does not see: changing them keeps it."""
+
+STIR_S = 0.1
+"""What changes many times a second (requests under way, a load's progress) is told so often at
+most: each report costs a message."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,9 +66,9 @@ class _Tenure:
     config: ExpertConfig
     engine: Engine
     loader: Loader
-    keep_alive_s: float
     in_flight: int = 0
-    idle: asyncio.TimerHandle | None = None
+    """Requests that have a place; `serving` counts those of them that run."""
+    serving: int = 0
     retired: bool = False
     ended: bool = False
 
@@ -62,25 +76,23 @@ class _Tenure:
 class Host:
     """The engine of one expert in this process, and who may use it now."""
 
-    def __init__(
-        self,
-        name: str,
-        replica: str,
-        make: Callable[[ExpertConfig], Engine],
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, name: str, replica: str, make: Callable[[ExpertConfig], Engine]) -> None:
         self.name = name
         self.replica = replica
         self._make = make
-        self._clock = clock
         self._tenure: _Tenure | None = None
+        self._retired: set[_Tenure] = set()
+        self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stirred: asyncio.TimerHandle | None = None
         self._settling = asyncio.Lock()
         self._closed = False
+        self.epoch: Epoch = NEVER
+        """The newest order that was obeyed, or declined."""
         self.problem: str | None = None
         """Why the newest settings do not hold: their engine could not be made."""
         self.changed = asyncio.Event()
-        """Set when `state()` may have changed, for whoever reports it; they clear it."""
+        """Set when there is something to report, for whoever does; they clear it."""
 
     # --- settings ---------------------------------------------------------------------------
 
@@ -97,8 +109,7 @@ class Host:
     async def _settle(self, config: ExpertConfig, moved: bool) -> None:
         old = self._tenure
         if old is not None and not moved and _unseen(old.config, config):
-            old.config, old.keep_alive_s = config, config.keep_alive
-            self._rearm(old)
+            old.config = config
         else:
             try:
                 engine = await asyncio.to_thread(self._make, config)
@@ -112,21 +123,16 @@ class Host:
             if self._closed:
                 await engine.close()
                 return
-            loader = Loader(self.name, engine, self._clock, self.changed.set)
-            self._tenure = _Tenure(config, engine, loader, config.keep_alive)
+            loader = Loader(self.name, engine, self.changed.set, self._stir)
+            self._tenure = _Tenure(config, engine, loader)
+            self._draining = False
             if old is not None:
                 self._retire(old)
         self.problem = None
-        if config.pin and not self._current().loader.ready:
-            # One that failed a moment ago is no fault of these settings, and Serve would restart
-            # the replica for it: whoever asks for the expert is told.
-            with suppress(LoadFailed):
-                self._current().loader.start()
 
     def _retire(self, tenure: _Tenure) -> None:
         tenure.retired = True
-        if tenure.idle:
-            tenure.idle.cancel()
+        self._retired.add(tenure)
         if tenure.in_flight == 0:
             self._spawn(self._end(tenure))
 
@@ -136,16 +142,17 @@ class Host:
         tenure.ended = True
         await tenure.loader.cancel()
         await tenure.engine.close()
+        self._retired.discard(tenure)
         self.changed.set()
 
     async def close(self) -> None:
         """End everything in this process that belongs to the expert."""
         self._closed = True
+        if self._stirred is not None:
+            self._stirred.cancel()
         tenure, self._tenure = self._tenure, None
         if tenure is not None:
             tenure.retired = True
-            if tenure.idle:
-                tenure.idle.cancel()
             await self._end(tenure)
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -155,14 +162,54 @@ class Host:
             raise ExpertLost(f"this replica of expert {self.name!r} is closing", retry_after_s=1.0)
         return self._tenure
 
+    # --- orders -----------------------------------------------------------------------------
+
+    def obey(self, order: Load | Park) -> None:
+        """Do as Control says, unless it said something newer before.
+
+        From here on `epoch` and `state` are the order's. A `Park` without `drain` is declined
+        while requests run: the report that it was based on may be old.
+        """
+        if order.epoch <= self.epoch or self._tenure is None:
+            return
+        self.epoch = order.epoch
+        tenure = self._tenure
+        tenure.loader.failure = None
+        if isinstance(order, Load):
+            self._draining = False
+            tenure.loader.start()
+        elif tenure.loader.running:
+            tenure.loader.give_up()
+        elif tenure.serving and order.drain:
+            self._draining = True
+        elif not tenure.serving and tenure.loader.ready:
+            tenure.loader.unload()
+        self.changed.set()
+
     # --- what others ask --------------------------------------------------------------------
 
     def state(self) -> State:
         if self._tenure is None:
             return "draining"
-        if self._tenure.loader.running:
+        loader = self._tenure.loader
+        if loader.running:
             return "loading"
-        return "ready" if self._tenure.loader.ready else "parked"
+        if loader.leaving or self._draining:
+            return "draining"
+        # A retired engine that still has requests does not count: its successor may load at once.
+        return "ready" if loader.ready else "parked"
+
+    @property
+    def failure(self) -> str | None:
+        """Why the load that was ordered last failed."""
+        return None if self._tenure is None else self._tenure.loader.failure
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the load is, if one runs."""
+        if self._tenure is None or not self._tenure.loader.running:
+            return None
+        return self._tenure.loader.progress
 
     def stats(self) -> EngineStats:
         return self._current().engine.stats()
@@ -172,7 +219,13 @@ class Host:
 
     @property
     def in_flight(self) -> int:
-        return self._current().in_flight
+        return self._current().serving + sum(each.in_flight for each in self._retired)
+
+    @property
+    def bytes(self) -> int:
+        """Weights and K/V, also of engines that still end what they began."""
+        engines = [self._current().engine, *(each.engine for each in self._retired)]
+        return sum(each.weight_bytes + each.kv_bytes for each in (e.stats() for e in engines))
 
     async def render(self, prompt: Prompt) -> Rendered:
         return await asyncio.to_thread(self._current().engine.render, prompt)
@@ -182,29 +235,23 @@ class Host:
 
     # --- serving ----------------------------------------------------------------------------
 
-    async def generate(
-        self, request: GenerateRequest, call: Call
-    ) -> AsyncGenerator[list[StreamItem]]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[list[StreamItem]]:
         """The answer as batches, `Accepted` first; what goes wrong is the last item, `Failed`.
 
-        Everything that can refuse the request does so before `Accepted`.
+        Everything that can refuse the request does so before `Accepted`; `NotReady` comes after
+        what is wrong with the request itself, so that nobody waits for a load in vain.
         """
         try:
             async with self._place() as tenure:
                 deadline = _deadline(tenure, request.deadline_s)
                 await self._check(tenure, request)
-                ready, waiting = tenure.loader.ready, tenure.engine.stats().waiting
-                accepted = Accepted(self.name, self.replica, ready, waiting)
-                if not ready:
-                    yield [accepted]
-                    async for progress in tenure.loader.wait(deadline):
-                        yield [progress]
-                head = accepted if ready else None
-                events = tenure.engine.generate(request)
-                async with aclosing(relay(events, deadline, head)) as batches:
-                    async for batch in batches:
-                        _keep(tenure, call)
-                        yield batch
+                with self._serving(tenure):
+                    waiting = tenure.engine.stats().waiting
+                    head = Accepted(self.name, self.replica, ready=True, waiting=waiting)
+                    events = tenure.engine.generate(request)
+                    async with aclosing(relay(events, deadline, head)) as batches:
+                        async for batch in batches:
+                            yield batch
         except CapyraError as error:
             yield [Failed(Failure.of(error))]
         except Exception:
@@ -222,22 +269,20 @@ class Host:
             rendered = await asyncio.to_thread(tenure.engine.render, request.prompt)
             check_context(len(rendered.token_ids), request.limits, capabilities.context)
 
-    async def embed(self, request: EmbedRequest, call: Call) -> Embeddings:
+    async def embed(self, request: EmbedRequest) -> Embeddings:
         async with self._place() as tenure:
             deadline = _deadline(tenure, request.deadline_s)
             check_embed(request, tenure.engine.capabilities())
-            _keep(tenure, call)
-            async for _ in tenure.loader.wait(deadline):
-                pass
-            try:
-                async with asyncio.timeout_at(deadline):
-                    return await tenure.engine.embed(request)
-            except TimeoutError as error:
-                raise DeadlineExceeded("the deadline passed while embedding") from error
+            with self._serving(tenure):
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        return await tenure.engine.embed(request)
+                except TimeoutError as error:
+                    raise DeadlineExceeded("the deadline passed while embedding") from error
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[_Tenure]:
-        """A place in the waiting room, or `QueueFull` at once."""
+        """One of the expert's places, or `QueueFull` at once."""
         tenure = self._current()
         queue = tenure.config.queue
         if tenure.in_flight >= queue.running + queue.waiting:
@@ -247,41 +292,39 @@ class Host:
                 retry_after_s=1.0,
             )
         tenure.in_flight += 1
-        if tenure.idle:
-            tenure.idle.cancel()
         try:
             yield tenure
         finally:
             tenure.in_flight -= 1
             if tenure.in_flight == 0 and tenure.retired:
                 self._spawn(self._end(tenure))
-            else:
-                self._rearm(tenure)
 
-    # --- idleness ---------------------------------------------------------------------------
+    @contextmanager
+    def _serving(self, tenure: _Tenure) -> Iterator[None]:
+        """The use of a ready engine; `NotReady` where it is not, or is to go."""
+        if not tenure.loader.ready or (self._draining and not tenure.retired):
+            raise NotReady(f"this replica of expert {self.name!r} is {self.state()}")
+        tenure.serving += 1
+        if tenure.serving == 1:
+            self._stir()
+        try:
+            yield
+        finally:
+            tenure.serving -= 1
+            if tenure.serving == 0:
+                self._stir()
+                if self._draining and not tenure.retired:
+                    self._draining = False
+                    tenure.loader.unload()
 
-    def _rearm(self, tenure: _Tenure) -> None:
-        """Count the idle time from now, if there is any."""
-        if tenure.idle:
-            tenure.idle.cancel()
-            tenure.idle = None
-        kept = tenure.config.pin or tenure.keep_alive_s == FOREVER
-        if kept or tenure.in_flight or tenure.retired:
-            return
-        loop = asyncio.get_running_loop()
-        tenure.idle = loop.call_later(
-            tenure.keep_alive_s, lambda: self._spawn(self._unload_if_idle(tenure))
-        )
+    def _stir(self) -> None:
+        """There is something to report before long."""
+        if self._stirred is None and not self._closed:
+            self._stirred = asyncio.get_running_loop().call_later(STIR_S, self._tell)
 
-    async def _unload_if_idle(self, tenure: _Tenure) -> None:
-        if tenure.in_flight or tenure.retired:
-            return
-        if tenure.loader.running:
-            await tenure.loader.settle()
-            self._rearm(tenure)
-            return
-        tenure.keep_alive_s = tenure.config.keep_alive
-        await tenure.loader.unload()
+    def _tell(self) -> None:
+        self._stirred = None
+        self.changed.set()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -292,12 +335,6 @@ class Host:
 def _unseen(old: ExpertConfig, new: ExpertConfig) -> bool:
     """Whether an engine would not notice the change."""
     return old.model_dump(exclude=LIGHT) == new.model_dump(exclude=LIGHT)
-
-
-def _keep(tenure: _Tenure, call: Call) -> None:
-    """A request that is not refused may say how long the weights stay."""
-    if call.keep_alive_s is not None:
-        tenure.keep_alive_s = call.keep_alive_s
 
 
 def _deadline(tenure: _Tenure, wanted_s: float | None) -> float:

@@ -1,11 +1,14 @@
-"""What replicas tell Control, and what Control tells gateways."""
+"""What replicas and gateways tell Control, and what it tells them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from capyra.deployments.experts import ReplicaView
-from capyra.engine.types import Capabilities
+from capyra.engine.errors import Failure
+from capyra.engine.types import Capabilities, Progress
+from capyra.orchestrator.residency.events import NEVER, Epoch
 
 REPORT_INTERVAL_S = 1.0
 STALE_AFTER_S = 4.0
@@ -19,6 +22,52 @@ class Report:
     expert: str
     view: ReplicaView
     capabilities: Capabilities | None
+    number: int = 0
+    """Each has a greater one: one that was overtaken on its way is not news."""
+    bytes: int = 0
+    """Weights and K/V that it holds."""
+    epoch: Epoch = NEVER
+    """The newest order that it obeyed, or declined."""
+    progress: Progress | None = None
+    """How far its load is."""
+    failure: str | None = None
+    """Why the load that `epoch` ordered failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A request that found its expert not ready, and waits for it."""
+
+    id: str
+    expert: str
+    seconds: float
+    """That it may still wait."""
+    priority: int = 0
+    keep_alive_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How it stands with a wish that is not answered yet."""
+
+    progress: Progress
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The end of a wait: the expert takes requests, or `failure` says why it will not."""
+
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Requests that began on ready replicas, which nobody had to ask for."""
+
+    expert: str
+    count: int
+    keep_alive_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +86,19 @@ class ExpertReport:
     replicas: tuple[ReplicaView, ...] = ()
     capabilities: Capabilities | None = None
     failure: str | None = None
+    held: int | None = None
+    """Replicas that an operator asked for; 0 is a stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Serve at one moment: what it is asked for, and its processes of experts."""
+
+    asked: Mapping[str, Asked]
+    present: frozenset[str]
+    """Replicas whose process there is."""
+    stopping: frozenset[str]
+    """Those of them that Serve is ending."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,9 @@ from capyra.deployments.gateway.keys import Keys
 from capyra.deployments.reporter import Reporter
 from capyra.deployments.rest import FAILED_STATES, ServeRest, failure_of
 from capyra.deployments.serve_config import render
-from capyra.engine.errors import CapacityError, CapyraError, ConfigError, UnknownExpert
+from capyra.engine.errors import CapacityError, CapyraError, ConfigError
 
 PAUSE_S = 0.25
-BUILD_TRIES = 240
-"""How often an expert is looked for that Serve may still be building: for a minute."""
 
 
 def roll_out(
@@ -39,25 +37,7 @@ def roll_out(
         reporter.note(f"removing what the file does not have: {', '.join(removed)}")
     if timeout_s is not None:
         await_running(rest, names, timeout_s, reporter, pause=pause)
-    for name, expert in file.experts.items():
-        # Serve's config knows no zero; a deploy later leaves a scaled number alone.
-        if expert.active and expert.replicas.initial == 0 and name not in before:
-            _empty(rest, name, pause)
     return names
-
-
-def _empty(rest: ServeRest, expert: str, pause: Callable[[float], object]) -> None:
-    """Scale a new expert to zero. Serve knows it only when its application has been built, some
-    seconds after the config was accepted."""
-    for left in reversed(range(BUILD_TRIES)):
-        try:
-            rest.scale(expert, 0)
-        except UnknownExpert:
-            if not left:
-                raise
-            pause(PAUSE_S)
-        else:
-            return
 
 
 def check_exposure(file: ExpertsFile) -> None:

@@ -15,15 +15,16 @@ _RANK: tuple[State, ...] = ("ready", "loading", "parked", "draining")
 @dataclass(slots=True)
 class _Known:
     asked: Asked | None = None
+    held: int | None = None
     reports: dict[str, tuple[float, Report]] = field(default_factory=dict)
 
 
 class Roster:
     """The newest word of every replica, and Serve's targets. Time is a parameter."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: int = 0) -> None:
         self._experts: dict[str, _Known] = {}
-        self._snapshot = Snapshot(0)
+        self._snapshot = Snapshot(version)
 
     def configure(self, experts: Iterable[str]) -> None:
         """These experts there are, and no others."""
@@ -34,7 +35,7 @@ class Roster:
         known = self._experts.get(report.expert)
         if known is not None:
             known.reports[report.view.id] = (now, report)
-            self._renew()
+            self._renew(report.expert)
 
     def retarget(self, asked: Mapping[str, Asked], now: float) -> None:
         """What Serve is asked for now; replicas that fell silent are forgotten on the way."""
@@ -47,12 +48,23 @@ class Roster:
             }
         self._renew()
 
+    def hold(self, held: Mapping[str, int | None]) -> None:
+        """The numbers of replicas that operators asked for."""
+        for name, known in self._experts.items():
+            if known.held != held.get(name):
+                known.held = held.get(name)
+                self._renew(name)
+
     @property
     def snapshot(self) -> Snapshot:
         return self._snapshot
 
-    def _renew(self) -> None:
-        experts = {name: _summary(known) for name, known in self._experts.items()}
+    def _renew(self, only: str | None = None) -> None:
+        """Make the snapshot anew if it is another: all of it, or one expert's part."""
+        if only is None:
+            experts = {name: _summary(known) for name, known in self._experts.items()}
+        else:
+            experts = self._snapshot.experts | {only: _summary(self._experts[only])}
         if experts != self._snapshot.experts:
             self._snapshot = Snapshot(self._snapshot.version + 1, experts)
 
@@ -65,6 +77,7 @@ def _summary(known: _Known) -> ExpertReport:
         replicas=tuple(sorted((report.view for report in reports), key=lambda view: view.id)),
         capabilities=told[-1] if told else None,
         failure=known.asked.failure if known.asked else None,
+        held=known.held,
     )
 
 

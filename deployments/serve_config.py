@@ -31,19 +31,25 @@ def render(file: ExpertsFile) -> dict[str, Any]:
         "http_options": {"host": server.host, "port": server.port},
         "logging_config": {"encoding": "JSON", "enable_access_log": False},
         "applications": [
-            _control(experts),
+            _control(file, experts),
             _gateway(file, experts),
             *(_expert(file, name, expert) for name, expert in experts.items()),
         ],
     }
 
 
-def _control(experts: dict[str, ExpertConfig]) -> dict[str, Any]:
+def _control(file: ExpertsFile, experts: dict[str, ExpertConfig]) -> dict[str, Any]:
     deployment = {
         "name": CONTROL_DEPLOYMENT,
         "num_replicas": 1,
         "ray_actor_options": {"num_cpus": 0},
-        "user_config": {"experts": list(experts)},
+        "user_config": {
+            "experts": {
+                name: {"config": expert.model_dump(mode="json"), "model": _model(file, name)}
+                for name, expert in experts.items()
+            },
+            "residency": file.residency.model_dump(mode="json", exclude_unset=True),
+        },
     }
     return _application(CONTROL_APP, "control", None, deployment)
 
@@ -67,7 +73,6 @@ def _gateway(file: ExpertsFile, experts: dict[str, ExpertConfig]) -> dict[str, A
 
 
 def _expert(file: ExpertsFile, name: str, expert: ExpertConfig) -> dict[str, Any]:
-    model = file.model_path(name)
     room = expert.queue.running + expert.queue.waiting
     deployment = {
         "name": EXPERT_DEPLOYMENT,
@@ -90,13 +95,18 @@ def _expert(file: ExpertsFile, name: str, expert: ExpertConfig) -> dict[str, Any
         "user_config": {
             "name": name,
             "config": expert.model_dump(mode="json"),
-            "model": None if model is None else str(model),
+            "model": _model(file, name),
         },
     }
     return {
         **_application(name, "expert", None, deployment),
         "external_scaler_enabled": True,
     }
+
+
+def _model(file: ExpertsFile, name: str) -> str | None:
+    path = file.model_path(name)
+    return None if path is None else str(path)
 
 
 def _application(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from capyra.deployments.cli import bench, config, evaluation, listing, run, serving
+from capyra.deployments.cli import bench, config, evaluation, listing, residency, run, serving
 
 app = typer.Typer(
     name="capyra",
@@ -48,6 +48,12 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     listing.ps,
     listing.models,
     listing.scale,
+    residency.load,
+    residency.unload,
+    residency.pin,
+    residency.unpin,
+    residency.why,
+    residency.replay,
     bench.bench,
 )
 CONFIG_COMMANDS: tuple[Callable[..., None], ...] = (config.check, config.schema, config.render)

@@ -110,7 +110,7 @@ class Client:
 
     def models(self) -> list[dict[str, Any]]:
         """What `GET /v1/models` lists."""
-        found = self._get("/v1/models").get("data")
+        found = self.get("/v1/models").get("data")
         if not isinstance(found, list) or not all(isinstance(card, dict) for card in found):
             raise CapyraError(f"{self.server} does not list models as OpenAI's API does")
         return found
@@ -136,9 +136,26 @@ class Client:
             finally:
                 answer.close()
 
-    def _get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str) -> dict[str, Any]:
+        """What a route tells."""
+        return self._call("GET", path)
+
+    def lines(self, path: str) -> str:
+        """What a route tells in lines."""
         with _mapped(self.server):
             answer = self._http.get(path)
+            if answer.is_error:
+                raise refusal(answer.status_code, answer.text, answer.headers)
+            return answer.text
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What a route answers to an operator's word; it may have to wait for a load."""
+        patient = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
+        return self._call("POST", path, json=body or {}, timeout=patient)
+
+    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        with _mapped(self.server):
+            answer = self._http.request(method, path, **options)
             if answer.is_error:
                 raise refusal(answer.status_code, answer.text, answer.headers)
             try:

@@ -19,6 +19,7 @@ from capyra.deployments.cli.output import (
     size,
     table_text,
 )
+from capyra.deployments.cli.residency import show
 from capyra.engine.errors import CapacityError, InvalidValue, UnknownExpert
 
 if TYPE_CHECKING:
@@ -177,16 +178,27 @@ def scale(
     expert: Annotated[str, typer.Argument(metavar="EXPERT", help="The expert.")],
     replicas: Annotated[
         str,
-        typer.Argument(metavar="N", help="How many replicas Serve shall keep; 0 stops the expert."),
+        typer.Argument(
+            metavar="N",
+            help="How many replicas there shall be, 0 to stop the expert; auto: as its load needs.",
+        ),
     ],
     address: AddressOption = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return when they are there.")] = False,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Seconds that --wait waits at most.")
     ] = 180.0,
 ) -> None:
-    """Set the number of an expert's replicas."""
+    """Set the number of an expert's replicas.
+
+    It holds until another is set, or `auto`.
+    """
+    if replicas == "auto":
+        with _client(server) as client:
+            show(client.post(f"/v1/experts/{expert}/scale", {"replicas": "auto"}), as_json=as_json)
+        return
     wanted = replica_count(replicas)
     from capyra.deployments.rest import ServeRest
 
@@ -195,6 +207,10 @@ def scale(
     _check_most(deployment, expert, wanted)
     before = int(deployment.get("target_num_replicas") or 0)
     rest.scale(expert, wanted)
+    if before == wanted:
+        # Serve had this number already: Control cannot see there that an operator wants it too.
+        with _client(server) as client:
+            client.post(f"/v1/experts/{expert}/scale", {"replicas": wanted})
     if wait:
         await_replicas(rest, expert, wanted, timeout)
     if as_json:
@@ -204,13 +220,8 @@ def scale(
 
 
 def replica_count(text: str) -> int:
-    if text == "auto":
-        raise InvalidValue(
-            "`auto` hands the number back to the residency scaler, which this version does not "
-            "have: give a number"
-        )
     if not text.isdecimal() or int(text) > MOST_REPLICAS:
-        raise InvalidValue(f"{text!r} is no number of replicas: give 0 to {MOST_REPLICAS}")
+        raise InvalidValue(f"{text!r} is no number of replicas: give 0 to {MOST_REPLICAS}, or auto")
     return int(text)
 
 

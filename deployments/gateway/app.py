@@ -27,7 +27,7 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation. A path that ends in `}` takes one more segment."""
+    """One operation. `{id}` in a path stands for one segment."""
 
     method: str
     path: str
@@ -80,6 +80,16 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         Route("POST", "/detokenize", to.detokenize),
         Route("GET", "/v1/models", to.models),
         Route("GET", "/v1/models/{id}", to.model),
+        Route("GET", "/v1/experts", to.experts),
+        Route("GET", "/v1/experts/{id}", to.expert),
+        Route("POST", "/v1/experts/{id}/load", to.load),
+        Route("POST", "/v1/experts/{id}/unload", to.unload),
+        Route("POST", "/v1/experts/{id}/pin", to.pin),
+        Route("POST", "/v1/experts/{id}/unpin", to.unpin),
+        Route("POST", "/v1/experts/{id}/keep-alive", to.keep_alive),
+        Route("POST", "/v1/experts/{id}/scale", to.scale),
+        Route("GET", "/v1/why/{id}", to.why),
+        Route("GET", "/v1/trace", to.trace),
         Route("GET", "/health/live", to.live, open=True),
         Route("GET", "/health/ready", to.ready, open=True),
         Route("GET", "/metrics", to.metrics),
@@ -103,10 +113,14 @@ class Gateway:
         self._meters = meters
         self._keys = keys
         self._exact: dict[str, dict[str, Route]] = {}
-        self._prefixed: dict[str, dict[str, Route]] = {}
+        self._named: dict[tuple[str, str], dict[str, Route]] = {}
+        """By what comes before the name, and after it."""
         for route in table:
-            stem, brace, _ = route.path.partition("{")
-            (self._prefixed if brace else self._exact).setdefault(stem, {})[route.method] = route
+            stem, brace, tail = route.path.partition("{id}")
+            if brace:
+                self._named.setdefault((stem, tail), {})[route.method] = route
+            else:
+                self._exact.setdefault(stem, {})[route.method] = route
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,8 +161,7 @@ class Gateway:
         path, method = exchange.path, exchange.method
         methods = self._exact.get(path)
         if methods is None:
-            stem, slash, name = path.rpartition("/")
-            methods = self._prefixed.get(stem + slash) if name else None
+            methods = self._named_methods(path)
         if methods is None:
             shown = path if len(path) <= 64 else f"{path[:64]}…"
             near = difflib.get_close_matches(path[:256], self._exact, n=1, cutoff=0.7)
@@ -159,6 +172,14 @@ class Gateway:
             allow = ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
             raise WrongMethod(f"{method} is not allowed here: use {allow}", allow=allow)
         return route
+
+    def _named_methods(self, path: str) -> dict[str, Route] | None:
+        """The routes of a path whose last segment, or the one before it, is a name."""
+        stem, slash, last = path.rpartition("/")
+        if last and (found := self._named.get((stem + slash, ""))):
+            return found
+        stem, inner, name = stem.rpartition("/")
+        return self._named.get((stem + inner, slash + last)) if name else None
 
     def _admit(self, exchange: Exchange) -> None:
         exchange.tenant = self._keys.tenant(

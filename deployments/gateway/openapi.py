@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from capyra.deployments.gateway import replies
+from capyra.deployments.gateway.admin import KeepAliveBody, ScaleBody
 from capyra.deployments.gateway.chat import ChatBody
 from capyra.deployments.gateway.completions import CompletionBody
 from capyra.deployments.gateway.dialects.anthropic import shapes as anthropic
@@ -26,6 +27,7 @@ from capyra.deployments.gateway.embeddings import EmbeddingBody
 from capyra.deployments.gateway.fields import Body
 from capyra.deployments.gateway.tokens import DetokenizeBody, TokenizeBody
 
+LINES = "application/x-ndjson"
 _REF = "#/components/schemas/{model}"
 _KEYED = (401, 403, 429)
 _READ = (400, 408, 413, 415)
@@ -63,6 +65,17 @@ class Operation:
 
 
 _GENERATES = (*_KEYED, *_READ, *_ASKED)
+_RULES = (*_KEYED, 503)
+
+
+class _Status(TypedDict):
+    reply: type[BaseModel]
+    errors: tuple[int, ...]
+
+
+_RULED: _Status = {"reply": replies.ExpertStatus, "errors": (*_RULES, 400, 404)}
+_LOADED: _Status = {"reply": replies.ExpertStatus, "errors": (*_KEYED, *_ASKED)}
+_TOLD: _Status = {"reply": replies.ExpertStatus, "errors": (*_RULES, *_READ, 404)}
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/chat/completions"): Operation(
@@ -158,6 +171,28 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/models"): Operation("List the experts", reply=replies.ModelList, errors=_KEYED),
     ("GET", "/v1/models/{id}"): Operation("One expert", reply=replies.Model, errors=(*_KEYED, 404)),
+    ("GET", "/v1/experts"): Operation(
+        "The experts, as Control sees them", reply=replies.ExpertStatusList, errors=_RULES
+    ),
+    ("GET", "/v1/experts/{id}"): Operation("One of them", **_RULED),
+    ("POST", "/v1/experts/{id}/load"): Operation("Load its weights, and wait for them", **_LOADED),
+    ("POST", "/v1/experts/{id}/unload"): Operation("Give its weights back", **_RULED),
+    ("POST", "/v1/experts/{id}/pin"): Operation("Keep it loaded", **_RULED),
+    ("POST", "/v1/experts/{id}/unpin"): Operation("Let it go when it idles", **_RULED),
+    ("POST", "/v1/experts/{id}/keep-alive"): Operation(
+        "Set how long its weights stay after a request", KeepAliveBody, **_TOLD
+    ),
+    ("POST", "/v1/experts/{id}/scale"): Operation(
+        "Hold it at so many replicas, or release it", ScaleBody, **_TOLD
+    ),
+    ("GET", "/v1/why/{id}"): Operation(
+        "What was decided about an expert or a request, and why",
+        reply=replies.Why,
+        errors=_RULES,
+    ),
+    ("GET", "/v1/trace"): Operation(
+        "The requests of the last while, for `capyra replay`", reply=LINES, errors=_RULES
+    ),
     ("GET", "/health/live"): Operation("Whether the gateway lives"),
     ("GET", "/health/ready"): Operation("Whether the gateway knows its experts"),
     ("GET", "/metrics"): Operation(

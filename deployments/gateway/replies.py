@@ -224,6 +224,45 @@ class ModelList(Reply):
     data: list[Model]
 
 
+class LeaseFields(Reply):
+    """What one replica holds, or may."""
+
+    replica: str
+    node: str
+    state: State
+    bytes: int
+    in_flight: int
+
+
+class ExpertStatus(Reply):
+    """One expert, as Control sees it."""
+
+    name: str
+    state: State
+    held: int | None
+    pinned: bool
+    keep_alive_s: float
+    bytes: int
+    measured: bool
+    waiting: int
+    eta_s: float
+    blocked: str
+    idle_s: float | None
+    next_use_s: float | None
+    leases: list[LeaseFields]
+
+
+class ExpertStatusList(Reply):
+    object: Literal["list"]
+    data: list[ExpertStatus]
+
+
+class Why(Reply):
+    """What was decided, oldest first; empty where nobody remembers."""
+
+    lines: list[str]
+
+
 class Health(Reply):
     status: Literal["live", "ready", "waiting"]
     reason: Annotated[str | None, Field(description="Why it is not ready")] = None

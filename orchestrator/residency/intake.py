@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import singledispatch
 
 from capyra.engine.errors import ExpertStopped, Failure, QueueFull, UnknownExpert
@@ -39,6 +40,9 @@ def _configure(event: events.Configure, cluster: Cluster) -> None:
     for name in before:
         if name not in cluster.experts:
             _turn_away(cluster, name)
+            # What it weighs is still true if it comes back; its target goes with its application.
+            written = cluster.written[name]
+            cluster.written[name] = replace(written, own=None, pending=None, hold=None)
     cluster.moved = True
 
 
@@ -132,7 +136,7 @@ def _targets(event: events.Targets, cluster: Cluster) -> None:
         expert = cluster.experts.get(name)
         if expert is None:
             continue
-        known = expert.target.known
+        known, fresh = expert.target.known, expert.target.own is None
         news = expert.target.read(count, event.asked_at, cluster.policy.resend_s)
         if news == "lost":
             expert.target.pending = None
@@ -144,6 +148,10 @@ def _targets(event: events.Targets, cluster: Cluster) -> None:
             cluster.moved = True
         if not known:
             cluster.moved = True
+        waited = cluster.waiting.length(name)
+        if news == "confirmed" and fresh and expert.spec.resting and not waited:
+            cluster.note("gave_up", expert, cause="it is to begin without one")
+            cluster.set_target(expert, 0)
 
 
 @take.register

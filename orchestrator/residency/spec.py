@@ -24,6 +24,8 @@ class ExpertSpec:
     pin: bool = False
     initial: int = 1
     """What Serve starts a fresh deployment with: a target of Capyra's, not of an operator's."""
+    resting: bool = False
+    """Whether it is to begin without a process, of which Serve starts one at least."""
     least: int = 1
     """Replicas while it is in memory."""
     most: int = 4
@@ -45,6 +47,7 @@ class ExpertSpec:
             keep_alive_s=config.keep_alive,
             pin=config.pin,
             initial=max(1, replicas.initial),
+            resting=replicas.initial == 0,
             least=replicas.min,
             most=replicas.max,
             load=replicas.load or config.queue.running,

@@ -114,7 +114,7 @@ class Translations:
     async def _load(self, exchange: Exchange, body: AnsweringBody, *, chat: bool) -> None:
         """Asked nothing: load the expert, or with `keep_alive: 0` let it go."""
         leaving = body.keep_alive == 0
-        view = self._core.expert(exchange, body.model)
+        view = self._core.running(exchange, body.model)
         dialect = ollama.LoadedDialect(
             "unload" if leaving else "load",
             model=view.name,

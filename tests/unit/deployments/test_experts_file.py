@@ -269,7 +269,6 @@ routing: {}
     assert [(notice.line, notice.key) for notice in file.notices] == [
         (5, "experts.b.license"),
         (8, "experts.c.enabled"),
-        (11, "residency.max_resident"),
         (12, "routing"),
     ]
     assert "read it at https://terms, then set `accepted: true`" in file.notices[0].text

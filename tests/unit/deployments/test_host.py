@@ -1,4 +1,4 @@
-"""A host over real echo engines: admission, loads, idleness, change of settings."""
+"""A host over real echo engines: admission, orders, change of settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from capyra.deployments.experts import Call
+from capyra.deployments.errors import NotReady
 from capyra.deployments.host import Host
 from capyra.engine.base import Engine
 from capyra.engine.config import ExpertConfig
@@ -29,22 +29,13 @@ from capyra.engine.types import (
     Limits,
     Message,
     OutputFormat,
-    Progress,
     Sampling,
     StreamItem,
     TextPart,
     TextPrompt,
 )
-
-
-class Clock:
-    """A clock that stands until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from capyra.orchestrator.residency.effects import Load, Park
+from capyra.orchestrator.residency.events import Epoch
 
 
 class Makes:
@@ -60,21 +51,29 @@ class Makes:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def makes() -> Makes:
     return Makes()
 
 
 @pytest.fixture
-async def host(makes: Makes, clock: Clock) -> AsyncIterator[Host]:
-    made = Host("parrot", "r1", makes, clock)
+async def host(makes: Makes) -> AsyncIterator[Host]:
+    made = Host("parrot", "r1", makes)
     await made.configure(settings())
+    await load(made)
     yield made
     await made.close()
+
+
+def order(host: Host, kind: type[Load | Park] = Load, **more: Any) -> None:
+    """Control's next word to this host."""
+    if kind is Load:
+        more = {"bytes": 1}
+    host.obey(kind("parrot", "r1", epoch=Epoch(1, host.epoch.number + 1), **more))
+
+
+async def load(host: Host) -> None:
+    order(host)
+    await state_becomes(host, "ready")
 
 
 def settings(**changes: Any) -> ExpertConfig:
@@ -99,23 +98,36 @@ def failure(found: Sequence[StreamItem]) -> CapyraError:
     return found[-1].failure.error()
 
 
+def refusal(found: Sequence[StreamItem]) -> str:
+    """The code of what came in the place of an answer."""
+    (only,) = found
+    assert isinstance(only, Failed)
+    return only.failure.code
+
+
 async def begin(host: Host, asked: GenerateRequest) -> AsyncGenerator[list[StreamItem]]:
     """A request that has begun: its first batch was read."""
-    batches = host.generate(asked, Call())
+    batches = host.generate(asked)
     first = await anext(batches)
     assert isinstance(first[0], Accepted)
     return batches
 
 
-async def test_accepted_comes_first_then_progress_then_the_answer(host: Host) -> None:
-    found = await items(host.generate(request(), Call()))
-    assert found[0] == Accepted("parrot", "r1", ready=False, waiting=0)
-    assert isinstance(found[1], Progress)
+async def test_accepted_comes_first_then_the_answer(host: Host) -> None:
+    found = await items(host.generate(request()))
+    assert found[0] == Accepted("parrot", "r1", ready=True, waiting=0)
     assert text(found) == "Hello"
     assert isinstance(found[-1], Done)
-    again = await items(host.generate(request(), Call()))
-    assert again[0] == Accepted("parrot", "r1", ready=True, waiting=0)
-    assert not any(isinstance(item, Progress) for item in again)
+
+
+async def test_without_an_order_nothing_is_loaded(makes: Makes) -> None:
+    host = Host("parrot", "r1", makes)
+    await host.configure(settings(pin=True))
+    assert refusal(await items(host.generate(request()))) == "not_ready"
+    with pytest.raises(NotReady):
+        await host.embed(EmbedRequest(id="1", inputs=(TextPrompt("a"),)))
+    assert (host.state(), host.in_flight) == ("parked", 0)
+    await host.close()
 
 
 @pytest.mark.parametrize(
@@ -125,89 +137,85 @@ async def test_accepted_comes_first_then_progress_then_the_answer(host: Host) ->
         (request("x" * 40_000), "context_length_exceeded", None),
     ],
 )
-async def test_refusals_come_before_accepted_and_before_a_load(
-    host: Host, asked: GenerateRequest, code: str, param: str | None
+async def test_what_is_wrong_with_a_request_is_told_before_that_weights_are_missing(
+    makes: Makes, asked: GenerateRequest, code: str, param: str | None
 ) -> None:
-    found = await items(host.generate(asked, Call()))
+    host = Host("parrot", "r1", makes)
+    await host.configure(settings())
+    found = await items(host.generate(asked))
     assert len(found) == 1
     assert failure(found).code == code
     assert param is None or failure(found).param == param
     assert host.state() == "parked"
+    await host.close()
 
 
 async def test_over_the_waiting_room_is_refused_at_once(host: Host) -> None:
     await host.configure(settings(queue={"running": 1, "waiting": 1}))
+    await load(host)
     held = [await begin(host, request(id_=str(number))) for number in range(2)]
-    refused = failure(await items(host.generate(request(id_="3"), Call())))
+    refused = failure(await items(host.generate(request(id_="3"))))
     assert refused.code == "queue_full"
     assert refused.retry_after_s
     for each in held:
         await each.aclose()
     assert host.in_flight == 0
-    assert text(await items(host.generate(request(), Call()))) == "Hello"
+    assert text(await items(host.generate(request()))) == "Hello"
 
 
-async def test_many_requests_share_one_load(host: Host) -> None:
-    await host.configure(settings(options={"load_seconds": 0.05}))
-    answers = [items(host.generate(request(id_=str(n)), Call())) for n in range(8)]
-    found = await asyncio.gather(*answers)
-    assert {text(each) for each in found} == {"Hello"}
-    loads = host.stats().seconds["load"]
-    assert 0.05 <= loads < 0.1, "one load, not eight"
+async def test_a_load_tells_how_far_it_is(makes: Makes) -> None:
+    host = Host("parrot", "r1", makes)
+    await host.configure(settings(options={"load_seconds": 0.3}))
+    assert host.progress is None
+    order(host)
+    assert (host.state(), host.epoch) == ("loading", Epoch(1, 1))
+    host.changed.clear()
+    async with asyncio.timeout(5):
+        await host.changed.wait()
+    assert host.progress is not None
+    assert 0 < host.progress.fraction < 1
+    await state_becomes(host, "ready")
+    assert (host.progress, host.failure) == (None, None)
+    await host.close()
 
 
-async def test_a_failed_load_tells_everyone_why_and_is_not_tried_again_at_once(
-    host: Host, clock: Clock
+async def test_an_order_to_load_what_is_loaded_changes_nothing_but_the_epoch(host: Host) -> None:
+    order(host)
+    assert (host.state(), host.epoch) == ("ready", Epoch(1, 2))
+
+
+async def test_an_order_that_is_older_is_not_obeyed(host: Host) -> None:
+    host.obey(Park("parrot", "r1", Epoch(1, 1)))
+    host.obey(Park("parrot", "r1", Epoch(0, 9)))
+    assert (host.state(), host.epoch) == ("ready", Epoch(1, 1))
+
+
+async def test_a_failed_load_leaves_it_parked_with_the_reason_until_the_next_order(
+    host: Host,
 ) -> None:
     await host.configure(settings(options={"fail_load": 1}))
-    found = await asyncio.gather(
-        *(items(host.generate(request(id_=str(n)), Call())) for n in range(3))
-    )
-    for each in found:
-        assert failure(each).code == "load_failed"
-        assert "fail_load" in failure(each).message
-    assert failure(await items(host.generate(request(), Call()))).code == "load_failed"
-    clock.now += 60
-    assert text(await items(host.generate(request(), Call()))) == "Hello"
-
-
-async def test_who_reads_slowly_hears_of_the_load_that_it_waited_for(
-    host: Host, clock: Clock
-) -> None:
-    await host.configure(settings(options={"fail_load": 1, "load_seconds": 30}))
-    slow = await begin(host, request(id_="slow"))
-    assert isinstance((await anext(slow))[0], Progress)
+    order(host)
     await state_becomes(host, "parked")
-    clock.now += 60
-    later = await begin(host, request(id_="later"))
-    await anext(later)
-    assert host.state() == "loading", "a load after the one that failed"
-    assert failure(await items(slow)).code == "load_failed"
-    await later.aclose()
+    assert "fail_load" in (host.failure or "")
+    order(host)
+    assert (host.state(), host.failure) == ("loading", None)
+    await state_becomes(host, "ready")
 
 
-async def test_who_waits_for_a_load_is_lost_when_the_replica_closes(
-    makes: Makes, clock: Clock
-) -> None:
-    host = Host("parrot", "r1", makes, clock)
+async def test_a_load_is_given_up(host: Host) -> None:
     await host.configure(settings(options={"load_seconds": 30}))
-    waiting = asyncio.create_task(items(host.generate(request(), Call())))
-    await state_becomes(host, "loading")
-    await host.close()
-    assert failure(await waiting).code == "expert_lost"
-
-
-async def test_a_deadline_ends_the_wait_for_a_load_but_not_the_load(host: Host) -> None:
-    await host.configure(settings(options={"load_seconds": 0.2}))
-    late = await items(host.generate(request(deadline_s=0.01), Call()))
-    assert failure(late).code == "deadline_exceeded"
+    order(host)
     assert host.state() == "loading"
-    assert text(await items(host.generate(request(), Call()))) == "Hello"
+    order(host, Park)
+    await state_becomes(host, "parked")
+    assert (host.failure, host.epoch) == (None, Epoch(1, 3))
+    assert not host.stats().loaded
 
 
 async def test_a_deadline_ends_an_answer(host: Host) -> None:
     await host.configure(settings(options={"tokens_per_second": 20}))
-    found = await items(host.generate(request("x" * 1000, deadline_s=0.2), Call()))
+    await load(host)
+    found = await items(host.generate(request("x" * 1000, deadline_s=0.2)))
     assert failure(found).code == "deadline_exceeded"
     assert text(found)
     assert host.stats().running == 0
@@ -215,7 +223,7 @@ async def test_a_deadline_ends_an_answer(host: Host) -> None:
 
 async def test_leaving_frees_the_engine(host: Host) -> None:
     asked = request("x" * 30_000, limits=Limits(max_tokens=2000))
-    async with aclosing(host.generate(asked, Call())) as batches:
+    async with aclosing(host.generate(asked)) as batches:
         async for batch in batches:
             if any(isinstance(item, Delta) for item in batch):
                 break
@@ -225,10 +233,12 @@ async def test_leaving_frees_the_engine(host: Host) -> None:
 
 async def test_an_engine_that_breaks_answers_and_goes_on(host: Host) -> None:
     await host.configure(settings(options={"fail_after_tokens": 2}))
-    broken = await items(host.generate(request(), Call()))
+    await load(host)
+    broken = await items(host.generate(request()))
     assert failure(broken).code == "engine_fault"
     await host.configure(settings())
-    assert text(await items(host.generate(request(), Call()))) == "Hello"
+    await load(host)
+    assert text(await items(host.generate(request()))) == "Hello"
 
 
 async def state_becomes(host: Host, wanted: str) -> None:
@@ -238,68 +248,60 @@ async def state_becomes(host: Host, wanted: str) -> None:
             await host.changed.wait()
 
 
-async def test_weights_leave_when_idle_and_come_back(host: Host) -> None:
-    await host.configure(settings(keep_alive=0))
-    assert text(await items(host.generate(request(), Call()))) == "Hello"
+async def test_weights_leave_and_come_back(host: Host) -> None:
+    order(host, Park)
+    assert host.state() == "draining", "parked would say that their memory is free"
     await state_becomes(host, "parked")
-    assert text(await items(host.generate(request(), Call()))) == "Hello"
+    assert not host.stats().loaded
+    await load(host)
+    assert text(await items(host.generate(request()))) == "Hello"
 
 
-async def test_a_refused_request_says_nothing_about_the_weights(host: Host) -> None:
-    await items(host.generate(request(), Call()))
-    await items(host.generate(request("x" * 40_000), Call(keep_alive_s=0)))
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert host.state() == "ready"
+async def test_a_load_during_an_unload_follows_it(host: Host) -> None:
+    order(host, Park)
+    order(host)
+    assert host.state() == "loading"
+    await state_becomes(host, "ready")
+    assert host.stats().loaded
 
 
-async def test_a_requests_keep_alive_holds_until_the_next_unload(host: Host) -> None:
-    await items(host.generate(request(), Call(keep_alive_s=0)))
+async def test_busy_weights_stay_unless_told_to_drain(host: Host) -> None:
+    first = host.generate(request("x" * 2000, id_="long"))
+    begun = text(await anext(first))
+    order(host, Park)
+    assert (host.state(), host.epoch) == ("ready", Epoch(1, 2)), "declined"
+    order(host, Park, drain=True)
+    assert host.state() == "draining"
+    assert refusal(await items(host.generate(request()))) == "not_ready"
+    assert begun + text(await items(first)) == "x" * 2000
     await state_becomes(host, "parked")
-    await items(host.generate(request(), Call()))
-    assert host.state() == "ready", "the expert's own keep-alive holds again"
+    assert not host.stats().loaded
 
 
-async def test_busy_weights_stay(host: Host) -> None:
-    await host.configure(settings(keep_alive=0))
+async def test_an_order_to_load_ends_a_drain(host: Host) -> None:
     first = await begin(host, request("x" * 2000, id_="long"))
-    await items(host.generate(request(), Call()))
+    order(host, Park, drain=True)
+    order(host)
     assert host.state() == "ready"
-    assert len(text(await items(first))) == 2000
-    await state_becomes(host, "parked")
+    await items(first)
+    assert text(await items(host.generate(request()))) == "Hello"
 
 
-async def test_a_pinned_expert_loads_by_itself_and_stays(host: Host) -> None:
-    await host.configure(settings(pin=True, keep_alive=0))
-    await state_becomes(host, "ready")
-    await items(host.generate(request(), Call()))
-    assert host.state() == "ready"
-
-
-async def test_a_pinned_expert_whose_load_failed_takes_settings(host: Host) -> None:
-    failing = settings(pin=True, options={"fail_load": "always"})
-    await host.configure(failing)
-    await state_becomes(host, "parked")
-    await host.configure(failing.model_copy(update={"description": "new"}))
-    assert failure(await items(host.generate(request(), Call()))).code == "load_failed"
-
-
-async def test_a_load_that_nobody_waits_for_costs_nothing_and_ends_parked(host: Host) -> None:
-    await host.configure(settings(keep_alive=0, options={"load_seconds": 0.05}))
-    left = await begin(host, request())
-    await anext(left)
-    await left.aclose()
-    seen: set[asyncio.Task[Any]] = set()
-    for _ in range(40):
-        await asyncio.sleep(0)
-        seen |= asyncio.all_tasks()
-    assert len(seen) < 8, "a task that waits, not a timer that spins"
-    await state_becomes(host, "ready")
-    await state_becomes(host, "parked")
+async def test_requests_that_begin_and_end_are_told_before_long(host: Host) -> None:
+    host.changed.clear()
+    first = await begin(host, request("x" * 2000, id_="long"))
+    async with asyncio.timeout(5):
+        await host.changed.wait()
+    assert host.in_flight == 1
+    host.changed.clear()
+    await first.aclose()
+    async with asyncio.timeout(5):
+        await host.changed.wait()
+    assert host.in_flight == 0
 
 
 async def test_light_settings_keep_the_engine(host: Host, makes: Makes) -> None:
-    await items(host.generate(request(), Call()))
+    await items(host.generate(request()))
     await host.configure(settings(description="new", keep_alive=60))
     assert len(makes.engines) == 1
     assert host.state() == "ready"
@@ -315,12 +317,12 @@ async def test_another_model_under_the_same_settings_is_another_engine(
 async def test_heavy_settings_change_engines_without_breaking_an_answer(
     host: Host, makes: Makes
 ) -> None:
-    await items(host.generate(request(), Call()))
-    old = host.generate(request("y" * 3000, id_="old"), Call())
+    await items(host.generate(request()))
+    old = host.generate(request("y" * 3000, id_="old"))
     begun = text(await anext(old))
     await host.configure(settings(context=64))
     assert len(makes.engines) == 2
-    refused = await items(host.generate(request("y" * 3000, id_="new"), Call()))
+    refused = await items(host.generate(request("y" * 3000, id_="new")))
     assert failure(refused).code == "context_length_exceeded"
     assert makes.engines[0].stats().loaded
     assert begun + text(await items(old)) == "y" * 3000
@@ -330,32 +332,45 @@ async def test_heavy_settings_change_engines_without_breaking_an_answer(
             await host.changed.wait()
 
 
-async def test_settings_that_no_engine_takes_leave_the_one_that_serves(
-    makes: Makes, clock: Clock
-) -> None:
+async def test_what_still_runs_on_a_retired_engine_counts(host: Host) -> None:
+    memory = {"options": {"memory": 1000}}
+    await host.configure(settings(**memory))
+    await load(host)
+    old = await begin(host, request("y" * 3000, id_="old"))
+    await host.configure(settings(context=64, **memory))
+    assert (host.state(), host.in_flight, host.bytes) == ("parked", 1, 1000)
+    await load(host)
+    assert host.bytes == 2000
+    assert text(await items(host.generate(request()))) == "Hello"
+    await items(old)
+    assert host.in_flight == 0
+
+
+async def test_settings_that_no_engine_takes_leave_the_one_that_serves(makes: Makes) -> None:
     def make(config: ExpertConfig) -> Engine:
         if config.context == 64:
             raise ConfigError("64 tokens are too few")
         return makes(config)
 
-    host = Host("parrot", "r1", make, clock)
+    host = Host("parrot", "r1", make)
     with pytest.raises(ConfigError):
         await host.configure(settings(context=64))
     await host.configure(settings())
+    await load(host)
     await host.configure(settings(context=64))
     assert host.problem == "64 tokens are too few"
-    assert text(await items(host.generate(request("y" * 100), Call()))) == "y" * 100
+    assert text(await items(host.generate(request("y" * 100)))) == "y" * 100
     await host.configure(settings())
     assert host.problem is None
     await host.close()
 
 
-async def test_embeddings_load_too(host: Host) -> None:
+async def test_embeddings(host: Host) -> None:
     asked = EmbedRequest(id="1", inputs=(TextPrompt("a"), TextPrompt("b")))
-    assert len((await host.embed(asked, Call())).vectors) == 2
+    assert len((await host.embed(asked)).vectors) == 2
 
 
-async def test_an_expert_without_embeddings_refuses_them_before_a_load(clock: Clock) -> None:
+async def test_an_expert_without_embeddings_refuses_them_before_a_load() -> None:
     class Mute(Makes):
         """Makes engines that embed nothing."""
 
@@ -365,10 +380,10 @@ async def test_an_expert_without_embeddings_refuses_them_before_a_load(clock: Cl
             engine.capabilities = lambda: can  # type: ignore[method-assign]
             return engine
 
-    host = Host("parrot", "r1", Mute(), clock)
+    host = Host("parrot", "r1", Mute())
     await host.configure(settings())
     with pytest.raises(Unsupported, match="embeddings"):
-        await host.embed(EmbedRequest(id="1", inputs=(TextPrompt("a"),)), Call())
+        await host.embed(EmbedRequest(id="1", inputs=(TextPrompt("a"),)))
     assert host.state() == "parked"
     await host.close()
 
@@ -388,9 +403,9 @@ class Gated(Makes):
         return super().__call__(config)
 
 
-async def test_closing_while_an_engine_is_made_leaves_nothing(clock: Clock) -> None:
+async def test_closing_while_an_engine_is_made_leaves_nothing() -> None:
     makes = Gated()
-    host = Host("parrot", "r1", makes, clock)
+    host = Host("parrot", "r1", makes)
     making = asyncio.create_task(host.configure(settings(pin=True)))
     await makes.begun.wait()
     await host.close()
@@ -400,9 +415,9 @@ async def test_closing_while_an_engine_is_made_leaves_nothing(clock: Clock) -> N
     assert not makes.engines[0].stats().loaded
 
 
-async def test_settings_that_come_while_an_engine_is_made_follow_it(clock: Clock) -> None:
+async def test_settings_that_come_while_an_engine_is_made_follow_it() -> None:
     makes = Gated()
-    host = Host("parrot", "r1", makes, clock)
+    host = Host("parrot", "r1", makes)
     first = asyncio.create_task(host.configure(settings(context=64)))
     await makes.begun.wait()
     second = asyncio.create_task(host.configure(settings(context=128)))
@@ -413,12 +428,13 @@ async def test_settings_that_come_while_an_engine_is_made_follow_it(clock: Clock
     await host.close()
 
 
-async def test_closing_leaves_nothing(makes: Makes, clock: Clock) -> None:
+async def test_closing_leaves_nothing(makes: Makes) -> None:
     before = asyncio.all_tasks()
-    host = Host("parrot", "r1", makes, clock)
-    await host.configure(settings(pin=True, options={"load_seconds": 30}))
+    host = Host("parrot", "r1", makes)
+    await host.configure(settings(options={"load_seconds": 30}))
+    order(host)
     assert host.state() == "loading"
     await host.close()
     assert asyncio.all_tasks() == before
-    gone = await items(host.generate(request(), Call()))
+    gone = await items(host.generate(request()))
     assert failure(gone).code == "expert_lost"

@@ -10,7 +10,7 @@ import pytest
 from capyra.deployments.experts_file import ExpertsFile, load
 from capyra.deployments.reporter import Quiet
 from capyra.deployments.rollout import check_exposure, roll_out
-from capyra.engine.errors import ConfigError, UnknownExpert
+from capyra.engine.errors import ConfigError
 
 
 class Rest:
@@ -38,36 +38,12 @@ def file(tmp_path: Path, text: str) -> ExpertsFile:
     return load(path)
 
 
-ZERO = "experts: {alpha: {engine: echo, replicas: {initial: 0}}, beta: {engine: echo}}"
-
-
-def test_an_expert_that_begins_at_zero_is_scaled_there_once(tmp_path: Path) -> None:
+def test_all_is_deployed_and_nothing_scaled(tmp_path: Path) -> None:
+    text = "experts: {alpha: {engine: echo, replicas: {initial: 0}}, beta: {engine: echo}}"
     rest = Rest()
-    names = roll_out(rest, file(tmp_path, ZERO), Quiet(), 1.0)  # type: ignore[arg-type]
+    names = roll_out(rest, file(tmp_path, text), Quiet(), 1.0)  # type: ignore[arg-type]
     assert names == ["control", "gateway", "alpha", "beta"]
-    assert rest.scaled == {"alpha": 0}
-    again = Rest(*names)
-    roll_out(again, file(tmp_path, ZERO), Quiet(), 1.0)  # type: ignore[arg-type]
-    assert again.scaled == {}, "an operator may have scaled it since"
-
-
-def test_an_expert_that_begins_at_zero_need_not_run_first(tmp_path: Path) -> None:
-    class Building(Rest):
-        """Knows a new expert only after a while."""
-
-        builds = 3
-
-        def scale(self, expert: str, replicas: int) -> None:
-            if self.builds:
-                raise UnknownExpert(f"Serve runs no expert {expert!r}")
-            super().scale(expert, replicas)
-
-        def go_on(self, _: float) -> None:
-            self.builds -= 1
-
-    rest = Building()
-    roll_out(rest, file(tmp_path, ZERO), Quiet(), None, rest.go_on)  # type: ignore[arg-type]
-    assert rest.scaled == {"alpha": 0}
+    assert rest.scaled == {}, "how many there are is Control's, or an operator's"
 
 
 def test_a_reachable_server_needs_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,10 +52,11 @@ def test_numbers_of_replicas_are_checked(text: str) -> None:
         replica_count(text)
 
 
-def test_auto_is_refused_with_a_reason() -> None:
-    with pytest.raises(InvalidValue, match="residency"):
-        replica_count("auto")
+def test_a_number_of_replicas() -> None:
     assert replica_count("0") == 0
+    for wrong in ("-1", "257", "few"):
+        with pytest.raises(InvalidValue, match="or auto"):
+            replica_count(wrong)
 
 
 class Rest(ServeRest):

@@ -158,7 +158,7 @@ def test_no_dashboard(program: Program) -> None:
         (["run", "echo"], "nothing to ask"),
         (["run", "echo", "hi", "--set", "x"], "NAME=VALUE"),
         (["run", "echo", "hi", "--server", "ftp://x"], "is no address"),
-        (["scale", "echo", "auto"], "residency"),
+        (["replay", "/nosuch.jsonl", "/nosuch.yaml"], "cannot read the trace"),
         (["scale", "echo", "x"], "no number of replicas"),
         (["bench", "echo", "--duration", "soon"], "no duration"),
         (["bench", "echo", "--duration", "0"], "no time at all"),

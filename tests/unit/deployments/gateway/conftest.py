@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from capyra.deployments.experts import Call, ExpertView
+from capyra.deployments.experts import Call, ExpertStatus, ExpertView, Lease, Word
 from capyra.deployments.gateway.app import Gateway, build
 from capyra.deployments.gateway.keys import Keys
 from capyra.deployments.gateway.meters import PrometheusMeters
@@ -59,6 +59,8 @@ class ScriptedExperts:
         """By the text of a text prompt, for requests of several prompts."""
         self.asked: list[GenerateRequest | EmbedRequest] = []
         self.calls: list[Call] = []
+        self.told: list[object] = []
+        """What operators said."""
         self.open = 0
         self.waiting = asyncio.Event()
         """Set while an expert waits at a gate."""
@@ -119,6 +121,38 @@ class ScriptedExperts:
 
     async def detokenize(self, expert: str, token_ids: Sequence[int]) -> str:
         return bytes(one % 256 for one in token_ids).decode("utf-8", "replace")
+
+    async def statuses(self) -> Sequence[ExpertStatus]:
+        return [
+            ExpertStatus(
+                name=name,
+                state=view.state,
+                held=view.held,
+                pinned=False,
+                keep_alive_s=300.0,
+                bytes=1000,
+                measured=True,
+                waiting=0,
+                eta_s=0.0,
+                blocked="",
+                idle_s=None,
+                next_use_s=12.5,
+                leases=(Lease("r1", "n1", view.state, 1000, 2),),
+            )
+            for name, view in self.known.items()
+        ]
+
+    async def load(self, expert: str, seconds: float) -> None:
+        self.told.append((expert, seconds))
+
+    async def instruct(self, word: Word) -> None:
+        self.told.append(word)
+
+    async def why(self, name: str) -> Sequence[str]:
+        return [f"{name}: because"]
+
+    async def trace(self) -> Sequence[str]:
+        return ['{"at": 0.0}', '{"at": 1.0}']
 
 
 @dataclass

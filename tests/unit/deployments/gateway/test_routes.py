@@ -138,7 +138,7 @@ async def test_an_expert_that_nobody_knows(client):
 
 
 async def test_a_stopped_expert_is_not_even_asked(client):
-    client.experts.known["echo"] = replace(client.experts.known["echo"], target=0)
+    client.experts.known["echo"] = replace(client.experts.known["echo"], target=0, held=0)
 
     response = await client.chat()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from capyra.orchestrator.residency.effects import Load, Park, Persist, SetTarget
-from capyra.orchestrator.residency.events import Gone, Hold, Release, Targets, Tick
+from capyra.orchestrator.residency.events import Configure, Gone, Hold, Release, Targets, Tick
 
 Make = Callable[..., Any]
 
@@ -141,3 +141,32 @@ def test_words_about_strangers_are_nobodys(make_stage: Make) -> None:
     stage = make_stage("a")
     for event in (Hold("x", 1), Release("x"), Targets({"x": 1}, stage.now)):
         assert stage.tell(event) == []
+
+
+def test_an_expert_that_is_to_begin_without_a_process_gives_up_the_first(
+    make_stage: Make, make_spec: Make
+) -> None:
+    stage = make_stage(make_spec("a", resting=True))
+    assert stage.targets["a"] == 0
+    target = stage.machine.cluster.experts["a"].target
+    stage.now += 1
+    stage.poll()
+    assert (target.own, target.hold) == (0, None)
+    stage.demand("a")
+    assert stage.targets["a"] == 1
+    stage.now += 1
+    stage.poll()
+    assert target.own == 1, "once is enough"
+
+
+def test_an_expert_that_was_removed_and_comes_again_is_nobodys(make_stage: Make) -> None:
+    stage = make_stage("a", "b")
+    stage.tell(Targets({"a": 0, "b": 1}, stage.now + 1))
+    assert stage.written.experts["a"].hold == 0
+    stage.now += 1
+    stage.tell(Configure(stage.specs[1:], stage.policy))
+    stage.tell(Configure(stage.specs, stage.policy))
+    stage.now += 1
+    stage.tell(Targets({"a": 1, "b": 1}, stage.now))
+    target = stage.machine.cluster.experts["a"].target
+    assert (target.own, target.hold) == (1, None)
