@@ -17,6 +17,7 @@ from capyra.deployments.gateway.exchange import Exchange, Receive, Scope, Send
 from capyra.deployments.gateway.handlers import Handlers
 from capyra.deployments.gateway.keys import Keys
 from capyra.deployments.gateway.meters import Meters, Record
+from capyra.deployments.gateway.operators import Operators
 from capyra.deployments.gateway.settings import ServerConfig
 from capyra.engine.errors import ConfigError, QueueFull
 
@@ -57,11 +58,11 @@ def build(
             f"{config.key_env} in the environment of every node, before Ray starts"
         )
     handlers = Handlers(experts, config, meters, now)
-    return Gateway(routes(handlers), handlers, config, meters, keys)
+    return Gateway(routes(handlers, experts), handlers, config, meters, keys)
 
 
-def routes(to: Handlers) -> tuple[Route, ...]:
-    other = Translations(to)
+def routes(to: Handlers, experts: Experts) -> tuple[Route, ...]:
+    other, operators = Translations(to), Operators(to, experts)
     return (
         Route("POST", "/v1/chat/completions", to.chat),
         Route("POST", "/v1/completions", to.complete),
@@ -80,16 +81,16 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         Route("POST", "/detokenize", to.detokenize),
         Route("GET", "/v1/models", to.models),
         Route("GET", "/v1/models/{id}", to.model),
-        Route("GET", "/v1/experts", to.experts),
-        Route("GET", "/v1/experts/{id}", to.expert),
-        Route("POST", "/v1/experts/{id}/load", to.load),
-        Route("POST", "/v1/experts/{id}/unload", to.unload),
-        Route("POST", "/v1/experts/{id}/pin", to.pin),
-        Route("POST", "/v1/experts/{id}/unpin", to.unpin),
-        Route("POST", "/v1/experts/{id}/keep-alive", to.keep_alive),
-        Route("POST", "/v1/experts/{id}/scale", to.scale),
-        Route("GET", "/v1/why/{id}", to.why),
-        Route("GET", "/v1/trace", to.trace),
+        Route("GET", "/v1/experts", operators.experts),
+        Route("GET", "/v1/experts/{id}", operators.expert),
+        Route("POST", "/v1/experts/{id}/load", operators.load),
+        Route("POST", "/v1/experts/{id}/unload", operators.unload),
+        Route("POST", "/v1/experts/{id}/pin", operators.pin),
+        Route("POST", "/v1/experts/{id}/unpin", operators.unpin),
+        Route("POST", "/v1/experts/{id}/keep-alive", operators.keep_alive),
+        Route("POST", "/v1/experts/{id}/scale", operators.scale),
+        Route("GET", "/v1/why/{id}", operators.why),
+        Route("GET", "/v1/trace", operators.trace),
         Route("GET", "/health/live", to.live, open=True),
         Route("GET", "/health/ready", to.ready, open=True),
         Route("GET", "/metrics", to.metrics),

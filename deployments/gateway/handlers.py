@@ -8,9 +8,8 @@ from functools import partial
 from importlib.metadata import version
 from typing import Protocol
 
-from capyra.deployments.experts import Call, Experts, ExpertView, Word
-from capyra.deployments.gateway import admin, embeddings, models, openapi, tokens
-from capyra.deployments.gateway.admin import KeepAliveBody, ScaleBody
+from capyra.deployments.experts import Call, Experts, ExpertView
+from capyra.deployments.gateway import embeddings, models, openapi, tokens
 from capyra.deployments.gateway.answers import Dialect, Terms, deliver, within
 from capyra.deployments.gateway.chat import ChatBody, ChatDialect
 from capyra.deployments.gateway.completions import CompletionBody, CompletionDialect
@@ -24,7 +23,6 @@ from capyra.deployments.gateway.sse import compact
 from capyra.deployments.gateway.tokens import DetokenizeBody, TokenizeBody
 from capyra.engine.config import SamplingDefaults
 from capyra.engine.types import Embeddings, EmbedRequest, GenerateRequest, Prompt, Rendered
-from capyra.orchestrator.residency.events import KeepAlive, Pin, Unload
 
 _TRACE = (b"traceparent", b"tracestate")
 
@@ -115,7 +113,7 @@ class Handlers:
     ) -> None:
         """Ask the expert, and deliver what it says in the client's own language."""
         view = self.running(exchange, question.model)
-        seconds = self._seconds(view, question.timeout)
+        seconds = self.seconds(view, question.timeout)
         request = question.request(
             id_=exchange.id,
             salt=_salt(exchange, view, question.cache_salt),
@@ -130,7 +128,7 @@ class Handlers:
     async def complete(self, exchange: Exchange) -> None:
         body = await self.reader.read(exchange, CompletionBody)
         view = self.running(exchange, body.model)
-        seconds = self._seconds(view, body.timeout)
+        seconds = self.seconds(view, body.timeout)
         requests = body.requests(
             id_=exchange.id,
             salt=_salt(exchange, view, body.cache_salt),
@@ -161,7 +159,7 @@ class Handlers:
         self, exchange: Exchange, question: VectorQuestion
     ) -> tuple[Embeddings, ExpertView]:
         view = self.running(exchange, question.model)
-        seconds = self._seconds(view, question.timeout)
+        seconds = self.seconds(view, question.timeout)
         request = question.request(
             id_=exchange.id,
             salt=_salt(exchange, view, question.cache_salt),
@@ -183,13 +181,13 @@ class Handlers:
     ) -> tuple[Rendered, ExpertView]:
         """The prompt as the model will see it."""
         view = self.running(exchange, model)
-        async with within(exchange, self._seconds(view, None)):
+        async with within(exchange, self.seconds(view, None)):
             return await self._experts.render(view.name, prompt(self.config)), view
 
     async def detokenize(self, exchange: Exchange) -> None:
         body = await self.reader.read(exchange, DetokenizeBody)
         view = self.running(exchange, body.model)
-        async with within(exchange, self._seconds(view, None)):
+        async with within(exchange, self.seconds(view, None)):
             text = await self._experts.detokenize(view.name, body.tokens)
         await exchange.reply(200, tokens.detokenized(text))
 
@@ -200,66 +198,6 @@ class Handlers:
     async def model(self, exchange: Exchange) -> None:
         view = models.find(self._experts.views(), exchange.path.rpartition("/")[2])
         await exchange.reply(200, compact(models.card(view, self.since)).encode())
-
-    # --- operators --------------------------------------------------------------------------
-
-    async def experts(self, exchange: Exchange) -> None:
-        found = admin.listing(await self._experts.statuses())
-        await exchange.reply(200, compact(found).encode())
-
-    async def expert(self, exchange: Exchange) -> None:
-        await self._status(exchange, self._named(exchange, -1))
-
-    async def load(self, exchange: Exchange) -> None:
-        view = models.find_running(self._experts.views(), self._named(exchange, -2).name)
-        seconds = self._seconds(view, None)
-        async with within(exchange, seconds):
-            await self._experts.load(view.name, seconds)
-        await self._status(exchange, view)
-
-    async def unload(self, exchange: Exchange) -> None:
-        view = self._named(exchange, -2)
-        await self._instruct(exchange, view, Unload(view.name))
-
-    async def pin(self, exchange: Exchange) -> None:
-        view = self._named(exchange, -2)
-        await self._instruct(exchange, view, Pin(view.name, on=True))
-
-    async def unpin(self, exchange: Exchange) -> None:
-        view = self._named(exchange, -2)
-        await self._instruct(exchange, view, Pin(view.name, on=False))
-
-    async def keep_alive(self, exchange: Exchange) -> None:
-        view = self._named(exchange, -2)
-        body = await self.reader.read(exchange, KeepAliveBody)
-        await self._instruct(exchange, view, KeepAlive(view.name, body.keep_alive))
-
-    async def scale(self, exchange: Exchange) -> None:
-        view = self._named(exchange, -2)
-        body = await self.reader.read(exchange, ScaleBody)
-        await self._instruct(exchange, view, body.word(view))
-
-    async def why(self, exchange: Exchange) -> None:
-        lines = await self._experts.why(exchange.path.rpartition("/")[2])
-        await exchange.reply(200, compact({"lines": list(lines)}).encode())
-
-    async def trace(self, exchange: Exchange) -> None:
-        lines = "".join(f"{line}\n" for line in await self._experts.trace())
-        await exchange.reply(200, lines.encode(), ((b"content-type", openapi.LINES.encode()),))
-
-    def _named(self, exchange: Exchange, at: int) -> ExpertView:
-        """The expert that the path names in that segment."""
-        return models.find(self._experts.views(), exchange.path.split("/")[at])
-
-    async def _instruct(self, exchange: Exchange, view: ExpertView, word: Word) -> None:
-        await self._experts.instruct(word)
-        await self._status(exchange, view)
-
-    async def _status(self, exchange: Exchange, view: ExpertView) -> None:
-        found = admin.one(await self._experts.statuses(), view.name)
-        await exchange.reply(200, compact(found).encode())
-
-    # --- the server -------------------------------------------------------------------------
 
     async def live(self, exchange: Exchange) -> None:
         await exchange.reply(200, b'{"status":"live"}')
@@ -289,7 +227,7 @@ class Handlers:
         )
         return view
 
-    def _seconds(self, view: ExpertView, asked: float | None) -> float:
+    def seconds(self, view: ExpertView, asked: float | None) -> float:
         """How long the request may take: the shortest of what each side allows."""
         deadline = self.config.deadline
         return min(

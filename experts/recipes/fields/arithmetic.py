@@ -121,7 +121,7 @@ def compare(source: Random) -> Example:
         )
     ).format(word=word, a=a, b=b)
     return _example(
-        f"compare {min(a, b)} {max(a, b)}", prompt, _compared(a, b), f"{best} is {word}."
+        f"compare {min(a, b)} {max(a, b)}", prompt, _compared(a, b, word), f"{best} is {word}."
     )
 
 
@@ -172,7 +172,10 @@ def month(source: Random) -> Example:
             "What month comes {count} months after {month}?",
         )
     ).format(count=count, month=MONTHS[start])
-    work = ", ".join(f"{step} {MONTHS[(start + step) % 12]}" for step in range(count + 1))
+    number = start + 1 + count
+    work = f"{MONTHS[start]} is month {start + 1}, {start + 1}+{count}={number}"
+    if number > 12:
+        work += f", {number}-12={number - 12}"
     return _example(f"month {start} {count}", prompt, work, f"{MONTHS[(start + count) % 12]}.")
 
 
@@ -182,9 +185,9 @@ def order(source: Random) -> Example:
     more, most, least = source.choice(_ORDERS)
     facts = [f"{first} is {more} than {second}.", f"{second} is {more} than {third}."]
     source.shuffle(facts)
-    asked, answer = source.choice(((most, first), (least, third)))
+    asked, answer, place = source.choice(((most, first, "first"), (least, third, "last")))
     prompt = f"{' '.join(facts)} Who is the {asked}?"
-    work = f"{first} > {second} > {third}"
+    work = f"{first} > {second} > {third}, {asked}: {place}"
     return _example(
         f"order {first} {second} {third} {more}", prompt, work, f"{answer} is the {asked}."
     )
@@ -224,8 +227,8 @@ draw = mixed(
     (8, compare),
     (2, parity),
     (6, units),
-    (6, weekday),
-    (3, month),
+    (5, weekday),
+    (4, month),
     (7, order),
     (8, story),
 )
@@ -262,13 +265,19 @@ def _subtracted(a: int, b: int) -> tuple[str, str]:
 
 
 def _multiplied(a: int, b: int) -> str:
+    """A carry is added as in a sum: digit by digit."""
     steps: list[str] = []
     carry, x = 0, a
     while x:
         product = x % 10 * b
         steps.append(f"{x % 10}*{b}={product}")
         if carry:
-            steps.append(f"{product}+{carry}={product + carry}")
+            ones = product % 10 + carry
+            steps.append(f"{product % 10}+{carry}={ones}")
+            if product >= 10:
+                steps.append(
+                    f"{product // 10}{'+1' if ones >= 10 else '+0'}={(product + carry) // 10}"
+                )
         carry, x = (product + carry) // 10, x // 10
     return ", ".join(steps)
 
@@ -280,21 +289,22 @@ def _divided(a: int, b: int) -> str:
     for digit in str(a):
         part = 10 * rest + int(digit)
         rest = part % b
-        steps.append(f"{part}/{b}={part // b} rest {rest}")
+        steps.append(f"{part}/{b}={part // b}, {part // b}*{b}={part - rest}, rest {rest}")
     return ", ".join(steps)
 
 
-def _compared(a: int, b: int) -> str:
-    """Digit by digit to where they differ; then both, the larger first."""
-    larger = f"{max(a, b)} > {min(a, b)}"
+def _compared(a: int, b: int, word: str) -> str:
+    """Digit by digit to where they differ; then which of the two it is."""
+    place = "first" if (a > b) == (word == "larger") else "second"
     if len(str(a)) != len(str(b)):
-        return f"{len(str(a))} digits, {len(str(b))} digits: {larger}"
+        sign = ">" if a > b else "<"
+        return f"{len(str(a))} digits {sign} {len(str(b))} digits, {word}: {place}"
     steps: list[str] = []
     for x, y in zip(str(a), str(b), strict=True):
         steps.append(f"{x}{'=' if x == y else '<' if x < y else '>'}{y}")
         if x != y:
             break
-    return f"{', '.join(steps)}: {larger}"
+    return f"{', '.join(steps)}, {word}: {place}"
 
 
 def _swapped(a: int, source: Random) -> int:

@@ -39,7 +39,7 @@ async def document(client):
 
 
 def table(experts):
-    return routes(Handlers(experts, ServerConfig(), PrometheusMeters(), lambda: 0.0))
+    return routes(Handlers(experts, ServerConfig(), PrometheusMeters(), lambda: 0.0), experts)
 
 
 def test_every_route_has_its_operation(experts):
