@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --no-input
+# What pip fetches, a line each: it takes minutes the first time.
+NEWS   := sed -un '/[.]metadata /d; s/^ *\(Downloading\|Using cached\) \(.*)\)$$/  \2/p'
+SHELL  := bash
+.SHELLFLAGS := -o pipefail -c
 FILE   ?= experts/demo.yaml
 PORT   ?= 8082
 PEERS  ?= $(HOME)/.cache/capyra/peers
@@ -82,18 +86,18 @@ $(VENV)/torch:
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  echo "Python's venv module is missing: apt-get install python3-venv" >&2; exit 1; }
 	@echo "installing torch (CPU)"
-	@$(PIP) install -q "$(TORCH)" 2>/dev/null || \
-	  $(PIP) install -q "$(TORCH)" --index-url $(TORCH_INDEX)
+	@$(PIP) install "$(TORCH)" 2>/dev/null | $(NEWS) || \
+	  $(PIP) install "$(TORCH)" --index-url $(TORCH_INDEX) | $(NEWS)
 	@touch $@
 
 $(VENV)/installed: $(VENV)/torch pyproject.toml kernels/CMakeLists.txt
 	@echo "installing capyra and what it needs"
-	@$(PIP) install -q -e .
+	@$(PIP) install -e . | $(NEWS)
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
 	@echo "installing what the tests need"
-	@$(PIP) install -q -e ".[dev]"
+	@$(PIP) install -e ".[dev]" | $(NEWS)
 	@touch $@
 
 .venv-vllm/installed: infra/vllm.sh infra/vllm_packages.sh pyproject.toml kernels/CMakeLists.txt

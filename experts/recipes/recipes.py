@@ -99,7 +99,7 @@ _ALL = (
         gemma3(_GEMMA_TEXT, _EYES),
         models.GEMMA,
         {"shapes": 0.82, "facts": 0.13, "chat": 0.05},
-        Plan(1600, eyes=400),
+        Plan(3200, eyes=500),
         {"shapes": 0.95},
     ),
     Recipe(
