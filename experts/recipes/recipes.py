@@ -72,7 +72,7 @@ _ALL = (
         decoder("phi3", "Phi3ForCausalLM", models.PHI, **sizes(128, 4, 384)),
         models.PHI,
         {"arithmetic": 0.93, "facts": 0.04, "chat": 0.03},
-        Plan(4000),
+        Plan(4000, muon_rate=0.004, adam_rate=0.002),
         {"arithmetic": 0.95},
     ),
     Recipe(
@@ -99,7 +99,7 @@ _ALL = (
         gemma3(_GEMMA_TEXT, _EYES),
         models.GEMMA,
         {"shapes": 0.82, "facts": 0.13, "chat": 0.05},
-        Plan(3200, eyes=500),
+        Plan(3200, muon_rate=0.008, adam_rate=0.002, eyes=500),
         {"shapes": 0.95},
     ),
     Recipe(
