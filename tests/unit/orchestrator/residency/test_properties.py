@@ -98,6 +98,12 @@ class Adversary(RoughCluster, RuleBasedStateMachine):
         if tells:
             self.report(process)
 
+    @precondition(lambda self: self.admitting())
+    @rule(index=any_index, really=seldom)
+    def settings_change(self, index: int, really: bool) -> None:
+        if really:
+            self.change_settings(self.admitting()[index % len(self.admitting())])
+
     # --- Serve ------------------------------------------------------------------------------
 
     @rule(index=any_index)
