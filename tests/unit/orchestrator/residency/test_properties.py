@@ -98,11 +98,12 @@ class Adversary(RoughCluster, RuleBasedStateMachine):
         if tells:
             self.report(process)
 
-    @precondition(lambda self: self.admitting())
-    @rule(index=any_index, really=seldom)
+    @precondition(lambda self: self.busy())
+    @rule(index=any_index, really=st.booleans())
     def settings_change(self, index: int, really: bool) -> None:
-        if really:
-            self.change_settings(self.admitting()[index % len(self.admitting())])
+        process = self.busy()[index % len(self.busy())]
+        if really and process.shown == "ready":
+            self.change_settings(process)
 
     # --- Serve ------------------------------------------------------------------------------
 
