@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from capyra.orchestrator.residency.effects import Load, Park, Persisted
+from capyra.orchestrator.residency.effects import Load, Park
 from capyra.orchestrator.residency.events import Configure, Tick
 from capyra.orchestrator.residency.spec import Policy
 
@@ -102,6 +102,5 @@ def test_the_next_control_forgets_it_too(
     stage = make_stage(make_spec("a", digest="old"))
     stage.bring("a")
     stage.tell(Tick())
-    written = Persisted.loads(stage.written.dumps())
-    after = make_stage(make_spec("a", estimate=30, digest=digest), written=written)
+    after = make_stage(make_spec("a", estimate=30, digest=digest), written=stage.written)
     assert after.machine.cluster.experts["a"].need == need
