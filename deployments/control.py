@@ -53,7 +53,7 @@ class ControlSettings(BaseModel, extra="forbid", frozen=True):
 
     def specs(self) -> list[ExpertSpec]:
         return [
-            ExpertSpec.of(name, each.config, weight_bytes(each.model))
+            ExpertSpec.of(name, each.config, weight_bytes(each.model), each.model)
             for name, each in self.experts.items()
         ]
 

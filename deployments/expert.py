@@ -21,6 +21,7 @@ from capyra.deployments.memory import resident_bytes
 from capyra.deployments.names import CONTROL_APP, CONTROL_DEPLOYMENT, EXPERT_DEPLOYMENT
 from capyra.deployments.reports import REPORT_INTERVAL_S, Report
 from capyra.deployments.serve_state import ask, open_handle
+from capyra.deployments.tasks import check_running
 from capyra.engine.base import Engine
 from capyra.engine.config import ExpertConfig
 from capyra.engine.errors import CapyraError, Failure
@@ -138,6 +139,7 @@ class Expert:
             capabilities=self._host.capabilities(),
             number=self._reports,
             bytes=self._host.bytes,
+            retired=self._host.retired_bytes,
             epoch=self._host.epoch,
             progress=self._host.progress,
             failure=self._host.failure,
@@ -173,6 +175,10 @@ class Expert:
             # Not for ever: Control answers.
             give_up = time.monotonic() + TURN_S
             await asyncio.sleep(RETRY_S)
+
+    async def check_health(self) -> None:
+        """Serve calls this, and starts another replica where it raises."""
+        check_running(f"expert {self._host.name!r}", self._tasks)
 
     async def __del__(self) -> None:
         """Serve calls and awaits this when it stops the replica, after the last request."""

@@ -24,7 +24,7 @@ from capyra.deployments.loading import Loader
 from capyra.deployments.relay import relay
 from capyra.engine.base import Engine
 from capyra.engine.checks import check, check_context, check_embed
-from capyra.engine.config import ExpertConfig
+from capyra.engine.config import LIGHT, ExpertConfig
 from capyra.engine.errors import (
     CapyraError,
     DeadlineExceeded,
@@ -50,9 +50,6 @@ from capyra.orchestrator.residency.effects import Load, Park
 from capyra.orchestrator.residency.events import NEVER, Epoch
 
 logger = logging.getLogger(__name__)
-
-LIGHT = {"description", "skills", "keep_alive", "pin", "sampling", "replicas", "license"}
-"""Settings that an engine does not see: changing them keeps it."""
 
 STIR_S = 0.1
 """What changes many times a second (requests under way, a load's progress) is told so often at
@@ -127,11 +124,16 @@ class Host:
             self._tenure = _Tenure(config, engine, loader)
             self._draining = False
             if old is not None:
+                again = old.loader.coming
                 self._retire(old)
+                if again:
+                    # Whoever waits for the load waits on; its memory goes to the next one.
+                    loader.start(after=[each.loader for each in self._retired])
         self.problem = None
 
     def _retire(self, tenure: _Tenure) -> None:
         tenure.retired = True
+        tenure.loader.give_up()
         self._retired.add(tenure)
         if tenure.in_flight == 0:
             self._spawn(self._end(tenure))
@@ -224,8 +226,14 @@ class Host:
     @property
     def bytes(self) -> int:
         """Weights and K/V, also of engines that still end what they began."""
-        engines = [self._current().engine, *(each.engine for each in self._retired)]
-        return sum(each.weight_bytes + each.kv_bytes for each in (e.stats() for e in engines))
+        retired = sum(_bytes(each.engine) for each in self._retired)
+        return _bytes(self._current().engine) + retired
+
+    @property
+    def retired_bytes(self) -> int:
+        """Those of engines that end what they began, beside which the present one may load."""
+        done = (each for each in self._retired if not each.loader.running)
+        return sum(_bytes(each.engine) for each in done)
 
     async def render(self, prompt: Prompt) -> Rendered:
         return await asyncio.to_thread(self._current().engine.render, prompt)
@@ -335,6 +343,11 @@ class Host:
 def _unseen(old: ExpertConfig, new: ExpertConfig) -> bool:
     """Whether an engine would not notice the change."""
     return old.model_dump(exclude=LIGHT) == new.model_dump(exclude=LIGHT)
+
+
+def _bytes(engine: Engine) -> int:
+    stats = engine.stats()
+    return stats.weight_bytes + stats.kv_bytes
 
 
 def _deadline(tenure: _Tenure, wanted_s: float | None) -> float:

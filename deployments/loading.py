@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from capyra.engine.base import Engine
 from capyra.engine.errors import CapyraError
@@ -41,6 +41,11 @@ class Loader:
         return self._task is not None
 
     @property
+    def coming(self) -> bool:
+        """Whether a load runs that nobody gave up."""
+        return self._task is not None and not self._task.cancelling()
+
+    @property
     def leaving(self) -> bool:
         """Whether weights are on their way out."""
         return self._leaving is not None
@@ -50,19 +55,20 @@ class Loader:
         """Whether the engine may be used now."""
         return self._task is None and self._leaving is None and self._engine.stats().loaded
 
-    def start(self) -> None:
-        """Load, unless the weights are there or on their way."""
+    def start(self, after: Iterable[Loader] = ()) -> None:
+        """Load, unless the weights are there or on their way, when the loads of `after` ended."""
         if self.running or self.ready:
             return
         self.failure = None
         self.progress = Progress("starting", 0.0)
-        self._task = asyncio.create_task(self._load())
+        before = [each._task for each in after if each._task is not None]
+        self._task = asyncio.create_task(self._load(before))
         self._task.add_done_callback(self._ended)
         self._changed()
 
     def give_up(self) -> None:
         """Leave a load that runs. It runs until the engine has let go of what it had."""
-        if self._task is not None:
+        if self._task is not None and self.coming:
             self._task.cancel()
 
     def unload(self) -> None:
@@ -84,13 +90,15 @@ class Loader:
         if running := [each for each in (self._task, self._leaving) if each is not None]:
             await asyncio.wait(running)
 
-    async def _load(self) -> str | None:
+    async def _load(self, before: Sequence[asyncio.Task[str | None]]) -> str | None:
         loop = asyncio.get_running_loop()
 
         def show(progress: Progress) -> None:
             loop.call_soon_threadsafe(self._show, progress)
 
         try:
+            if before:
+                await asyncio.wait(before)
             if self._leaving is not None:
                 await asyncio.shield(self._leaving)
             await self._engine.load(show)

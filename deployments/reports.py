@@ -26,6 +26,8 @@ class Report:
     """Each has a greater one: one that was overtaken on its way is not news."""
     bytes: int = 0
     """Weights and K/V that it holds."""
+    retired: int = 0
+    """Those of them that engines of earlier settings hold, which end what they began."""
     epoch: Epoch = NEVER
     """The newest order that it obeyed, or declined."""
     progress: Progress | None = None

@@ -196,6 +196,7 @@ class Residence:
                 state=state,
                 in_flight=view.in_flight,
                 bytes=report.bytes,
+                retired=report.retired,
                 epoch=report.epoch,
                 fraction=0.0 if report.progress is None else report.progress.fraction,
                 failure=report.failure,

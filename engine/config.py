@@ -26,6 +26,9 @@ _DURATION = re.compile(rf"(?:{_PART}\s*)+")
 FOREVER = -1.0
 """A keep-alive without end."""
 
+LIGHT = {"description", "skills", "keep_alive", "pin", "sampling", "replicas", "license"}
+"""An expert's settings that an engine does not see: changing them keeps it."""
+
 
 def parse_size(value: object) -> int:
     """`1.5GiB`, `800MB` or a number of bytes, as bytes."""

@@ -58,6 +58,11 @@ class Residency(Settings):
     waiting: int = Field(
         default=4096, ge=1, le=65536, description="Most requests that wait for experts to be ready"
     )
+    start_deadline: Seconds = Field(
+        default=300,
+        gt=0,
+        description="Longest a process may take to come up, which may need a new node first",
+    )
     load_deadline: Seconds = Field(default=600, gt=0, description="Longest a load may take")
 
     @model_validator(mode="after")

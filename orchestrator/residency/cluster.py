@@ -96,10 +96,10 @@ class Cluster:
         free = self.ledger.nodes[replica.node].free
         replica.order = Order("load", self._epoch(), self.now)
         replica.load_began = self.now
-        replica.lease = expert.need
+        replica.lease, replica.stale = expert.need + replica.retired, False
         replica.fraction = 0.0
         self.charge(replica)
-        self.effects.append(Load(expert.name, replica.id, replica.lease, replica.order.epoch))
+        self.effects.append(Load(expert.name, replica.id, expert.need, replica.order.epoch))
         self.note(
             "loaded", expert, replica=replica.id, node=replica.node, bytes=expert.need,
             free=free, cause=cause,
@@ -135,9 +135,19 @@ class Cluster:
             expert.idle_since = self.now
         if not expert.staying and expert.target.count:
             expert.started_at = self.now
+        if not expert.resident:
+            expert.leaving = False
         if expert.target.count:
             self.note("lost", expert, replica=replica.id, node=replica.node, cause=cause)
+            if replica.loading and not replica.parking and replica.state != "draining":
+                self._died(expert, replica.node)
         self.moved = True
+
+    def _died(self, expert: Expert, node: str) -> None:
+        """A process ended while it loaded. Once is an accident; more often, it is the load."""
+        expert.died += 1
+        if expert.died > 1:
+            self.fail(expert, node, "its process died while it loaded")
 
     def answer(self, waiter: str, verdict: Verdict, failure: Failure | None = None) -> None:
         answer = self.waiting.answer(waiter, verdict, self.now, failure)

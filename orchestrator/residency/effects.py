@@ -26,6 +26,8 @@ class Written:
     bytes: int | None = None
     load_s: float | None = None
     start_s: float | None = None
+    measured_with: str = ""
+    """The digest of the settings that `bytes` and `load_s` are of."""
 
 
 @dataclass(frozen=True, slots=True)

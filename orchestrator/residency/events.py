@@ -76,6 +76,8 @@ class Report:
     in_flight: int = 0
     bytes: int = 0
     """Weights and K/V that it holds."""
+    retired: int = 0
+    """Those of them that belong to engines of earlier settings, which end what they began."""
     epoch: Epoch = NEVER
     """The newest order that it obeyed, or declined."""
     fraction: float = 0.0

@@ -124,6 +124,7 @@ def spare(cluster: Cluster, expert: Expert) -> bool:
     return (
         replica.state == "parked"
         and replica.order is None
+        and not replica.retired
         and expert.target.hold is None
         and expert.target.count == 1
         and not cluster.waiting.length(expert.name)

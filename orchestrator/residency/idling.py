@@ -14,7 +14,7 @@ def rest(cluster: Cluster) -> None:
     for expert in cluster.present():
         if expert.leaving:
             _unload(cluster, expert)
-        elif any(each.lease for each in expert.replicas.values()):
+        elif expert.resident:
             _idle(cluster, expert)
         elif spare(cluster, expert) and not expert.kept:
             (replica,) = expert.replicas.values()
@@ -66,9 +66,7 @@ def shed(cluster: Cluster, room: Room) -> None:
     for node, account in cluster.ledger.nodes.items():
         if account.capacity is None:
             continue
-        # One place less is asked for than `missing` counts: nothing is to be loaded.
-        missing = room.missing(node, 0)
-        missing.places -= 1
+        missing = room.missing(node, 0, places=0)
         if not missing:
             continue
         over = max(missing.bytes, missing.total, 0)

@@ -32,8 +32,7 @@ def _configure(event: events.Configure, cluster: Cluster) -> None:
             expert = Expert(spec, Target(spec.initial))
             if spec.name in cluster.written:
                 expert.recall(cluster.written[spec.name])
-        expert.spec = spec
-        expert.target.initial = spec.initial
+        expert.change(spec)
         cluster.experts[spec.name] = expert
     cluster.demand.keep(cluster.experts)
     cluster.warm = [name for name in cluster.warm if name in cluster.experts]
@@ -160,6 +159,7 @@ def _hold(event: events.Hold, cluster: Cluster) -> None:
     if expert is None:
         return
     expert.target.hold = event.replicas
+    expert.leaving &= event.replicas == 0
     cluster.note("held", expert, replicas=event.replicas)
     cluster.set_target(expert, event.replicas)
     cluster.moved = True
@@ -182,6 +182,7 @@ def _pin(event: events.Pin, cluster: Cluster) -> None:
     if expert is None:
         return
     expert.own_pin = event.on
+    expert.leaving &= not event.on
     cluster.note("pinned" if expert.pinned else "unpinned", expert)
     cluster.persist()
     cluster.moved = True

@@ -130,10 +130,12 @@ def _place(cluster: Cluster, room: Room, wish: Wish, replica: Replica) -> None:
     if loading >= cluster.policy.loads:
         _block(cluster, expert, f"{loading} others are loading on {node}")
         return
-    if room.fits(node, expert.need):
+    # It has its place already while an engine that retired serves on in it.
+    places = int(not replica.lease)
+    if room.fits(node, expert.need, places):
         cluster.order_load(expert, replica, wish.cause)
         return
-    missing = room.missing(node, expert.need)
+    missing = room.missing(node, expert.need, places)
     if not missing:
         room.promise(node, expert.need)
         _block(cluster, expert, f"others are leaving {node} to make room for it")

@@ -20,13 +20,13 @@ def report(event: Report, cluster: Cluster) -> None:
     elif event.epoch < replica.epoch:
         return  # overtaken by a later one
     before = replica.state
-    replica.epoch, replica.bytes, replica.fraction = event.epoch, event.bytes, event.fraction
+    replica.epoch, replica.fraction = event.epoch, event.fraction
     if event.state != before:
         replica.state, replica.since = event.state, cluster.now
         cluster.moved = True
     _count(event.in_flight, replica, expert, cluster)
     _judge(event, replica, expert, cluster)
-    _measure(replica, expert, cluster, fresh=replica.state != before)
+    _measure(event, replica, expert, cluster, fresh=replica.state != before)
 
 
 def _meet(event: Report, expert: Expert, cluster: Cluster) -> Replica:
@@ -85,45 +85,51 @@ def _judge(event: Report, replica: Replica, expert: Expert, cluster: Cluster) ->
     cluster.moved = True
 
 
-def _measure(replica: Replica, expert: Expert, cluster: Cluster, *, fresh: bool) -> None:
+def _measure(
+    event: Report, replica: Replica, expert: Expert, cluster: Cluster, *, fresh: bool
+) -> None:
     """The lease follows what the replica holds; the next one is what this one came to."""
     before = replica.lease
+    own = _own(event, replica, expert, fresh=fresh)
+    replica.lease, replica.retired = own + event.retired, event.retired
     if replica.state == "ready":
         if fresh:
-            replica.lease = max(1, _held(replica, expert))
             _ready(replica, expert, cluster)
-        else:
-            replica.lease = max(replica.lease, replica.bytes)
-        if replica.lease != expert.measured and replica.bytes:
+        if own != expert.measured and event.bytes > event.retired and not replica.stale:
             first = expert.measured is None
-            expert.measured = replica.lease
+            expert.measured = own
             if first:
                 cluster.persist()
-    elif replica.state == "parked":
-        loading = replica.order is not None and replica.order.kind == "load"
-        replica.lease = replica.lease if loading else 0
-    elif replica.state == "loading":
-        replica.lease = max(replica.lease, replica.bytes, expert.need)
-    else:
-        replica.lease = max(replica.lease, replica.bytes)
     if replica.lease != before or replica.id not in cluster.ledger.holdings:
         cluster.charge(replica)
         cluster.moved = True
 
 
+def _own(event: Report, replica: Replica, expert: Expert, *, fresh: bool) -> int:
+    """The lease of its present engine: what it holds; what it was allowed, while it loads or
+    where it cannot tell."""
+    held, leased = event.bytes - event.retired, replica.lease - replica.retired
+    if replica.state == "parked":
+        if replica.loading:
+            return leased
+        replica.stale = False
+        return held
+    if replica.state == "ready" and fresh:
+        return held or leased or expert.need
+    if replica.state == "loading":
+        return max(leased, held, expert.need)
+    return max(leased, held)
+
+
 def _ready(replica: Replica, expert: Expert, cluster: Cluster) -> None:
-    expert.failing = None
+    expert.failing, expert.died = None, 0
     took = 0.0
     if replica.load_began is not None:
         took = cluster.now - replica.load_began
-        expert.load_s = _learned(expert.load_s, took)
+        if not replica.stale:
+            expert.load_s = _learned(expert.load_s, took)
         replica.load_began = None
     cluster.note("ready", expert, node=replica.node, seconds=took, bytes=replica.lease)
-
-
-def _held(replica: Replica, expert: Expert) -> int:
-    """What it holds; what it was allowed, where it cannot tell."""
-    return replica.bytes or replica.lease or expert.need
 
 
 def _learned(known: float | None, seen: float) -> float:

@@ -50,15 +50,17 @@ class Room:
                     self._kept[replica.node].bytes += replica.lease + expert.spec.process
                     self._kept[replica.node].places += 1
 
-    def fits(self, node: str, need: int) -> bool:
+    def fits(self, node: str, need: int, places: int = 1) -> bool:
         """Whether so many bytes can be leased there now, without breaking a promise."""
-        return not self._short(node, need, Amount(), 0) and not self.missing(node, need)
+        now = self._short(node, Amount(need, places, need), Amount())
+        return not now and not self.missing(node, need, places)
 
-    def missing(self, node: str, need: int) -> Amount:
+    def missing(self, node: str, need: int, places: int = 1) -> Amount:
         """What is missing there even when all that is on its way out is gone."""
-        return self._short(node, need, self._coming[node], self._total_coming).less(
-            Amount(-self._promised[node].bytes, -self._promised[node].places, -self._total_promised)
-        )
+        here, promised = self._coming[node], self._promised[node]
+        coming = Amount(here.bytes, here.places, self._total_coming)
+        short = self._short(node, Amount(need, places, need), coming)
+        return short.less(Amount(-promised.bytes, -promised.places, -self._total_promised))
 
     def promise(self, node: str, need: int) -> None:
         promised = self._promised[node]
@@ -76,8 +78,8 @@ class Room:
         account = self._cluster.ledger.nodes[node]
         kept = self._kept[node]
         held, places = kept.bytes, kept.places
-        for replica in expert.replicas.values():
-            if expert.kept and replica.lease and replica.node == node:
+        for replica in expert.resident:
+            if expert.kept and replica.node == node:
                 held -= replica.lease + expert.spec.process
                 places -= 1
         policy = self._cluster.policy
@@ -88,15 +90,15 @@ class Room:
             and (policy.total_memory is None or need <= policy.total_memory)
         )
 
-    def _short(self, node: str, need: int, coming: Amount, total: int) -> Amount:
+    def _short(self, node: str, need: Amount, coming: Amount) -> Amount:
         policy, ledger = self._cluster.policy, self._cluster.ledger
         account = ledger.nodes[node]
         short = Amount(
-            bytes=need - account.free - coming.bytes,
-            places=1 + account.residents - policy.max_resident - coming.places,
+            bytes=need.bytes - account.free - coming.bytes,
+            places=need.places + account.residents - policy.max_resident - coming.places,
         )
         if policy.total_memory is not None:
-            short.total = need + ledger.used - policy.total_memory - total
+            short.total = need.total + ledger.used - policy.total_memory - coming.total
         else:
             short.total = -(2**63)
         return short
@@ -116,7 +118,7 @@ def leaving(expert: Expert) -> list[tuple[Replica, Amount]]:
     found: list[tuple[Replica, Amount]] = []
     replicas = list(expert.replicas.values())
     if len(replicas) == expert.target.count and not any(
-        each.order is not None or each.state == "draining" for each in replicas
+        each.order is not None or each.state == "draining" or each.retired for each in replicas
     ):
         return found
     stopping = [each for each in replicas if each.state == "draining" and not each.parking]
@@ -128,4 +130,10 @@ def leaving(expert: Expert) -> list[tuple[Replica, Amount]]:
         found.append((replica, Amount(size, int(replica.lease > 0), size)))
     parking = [each for each in replicas if each.parking and each not in stopping]
     found += [(each, Amount(each.lease, int(each.lease > 0), each.lease)) for each in parking]
+    # A retired engine's bytes leave with the last request that it serves.
+    found += [
+        (each, Amount(each.retired, int(each.retired == each.lease), each.retired))
+        for each in replicas
+        if each.retired and each not in stopping and each not in parking
+    ]
     return found

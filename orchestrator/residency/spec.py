@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from capyra.engine.config import ExpertConfig
+from capyra.engine.config import LIGHT, ExpertConfig
 from capyra.orchestrator.config import Residency
 
 MIB = 2**20
@@ -35,9 +38,13 @@ class ExpertSpec:
     down_delay_s: float = 60.0
     waiting: int = 80
     """Requests that may wait for it to be ready."""
+    digest: str = ""
+    """Of all that an engine sees: with another one, a load takes other memory and time."""
 
     @classmethod
-    def of(cls, name: str, config: ExpertConfig, estimate: int) -> ExpertSpec:
+    def of(
+        cls, name: str, config: ExpertConfig, estimate: int, model: Path | None = None
+    ) -> ExpertSpec:
         """From the experts file; `estimate` is for an expert whose memory nobody stated."""
         replicas, stated = config.replicas, config.resources.memory
         return cls(
@@ -54,7 +61,14 @@ class ExpertSpec:
             up_delay_s=replicas.up_delay,
             down_delay_s=replicas.down_delay,
             waiting=config.queue.running + config.queue.waiting,
+            digest=_digest(config, estimate, model),
         )
+
+
+def _digest(config: ExpertConfig, estimate: int, model: Path | None) -> str:
+    seen = [config.model_dump(exclude=LIGHT), estimate, model]
+    text = json.dumps(seen, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +90,7 @@ class Policy:
     loads: int = 4
     """Loads at a time on one node: more of them only share its disk."""
     eviction: Literal["regret", "lru"] = "regret"
-    start_deadline_s: float = 60.0
+    start_deadline_s: float = 300.0
     load_deadline_s: float = 600.0
     retry_s: float = 2.0
     """Wait after a first failed load; each further one doubles it, up to `longest_retry_s`."""
@@ -100,5 +114,6 @@ class Policy:
             stay_s=min(settings.stay, settings.turn),
             turn_s=settings.turn,
             waiting=settings.waiting,
+            start_deadline_s=settings.start_deadline,
             load_deadline_s=settings.load_deadline,
         )

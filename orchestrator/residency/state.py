@@ -39,13 +39,16 @@ class Replica:
     """When it came into this state."""
     in_flight: int = 0
     epoch: Epoch = NEVER
-    bytes: int = 0
     lease: int = 0
+    retired: int = 0
+    """The part of the lease that an engine of earlier settings still holds."""
     fraction: float = 0.0
     order: Order | None = None
     """The order whose outcome is awaited."""
     load_began: float | None = None
     """When the load that it is in, or was in last, was ordered or first seen."""
+    stale: bool = False
+    """Whether its engine may be of earlier settings: nothing is learned from it."""
 
     @property
     def loading(self) -> bool:
@@ -88,6 +91,8 @@ class Expert:
     own_pin: bool | None = None
     leaving: bool = False
     """Told by an operator to unload."""
+    died: int = 0
+    """Processes that ended while they loaded, since the last success."""
     measured: int | None = None
     load_s: float | None = None
     start_s: float | None = None
@@ -163,8 +168,13 @@ class Expert:
 
     @property
     def resident(self) -> list[Replica]:
-        """Its replicas that hold weights, or may."""
-        return [each for each in self.replicas.values() if each.lease]
+        """Its replicas that hold weights, or may. A parked one can still have a lease, for an
+        engine that retired."""
+        return [
+            each
+            for each in self.replicas.values()
+            if each.lease and (each.state != "parked" or each.order is not None)
+        ]
 
     @property
     def loaded_since(self) -> float | None:
@@ -182,6 +192,7 @@ class Expert:
             bytes=self.measured,
             load_s=self.load_s,
             start_s=self.start_s,
+            measured_with=self.spec.digest,
         )
 
     def recall(self, written: Written) -> None:
@@ -189,4 +200,15 @@ class Expert:
         self.target.own, self.target.pending = written.own, written.pending
         self.target.hold = written.hold
         self.own_pin, self.own_keep_alive_s = written.pin, written.keep_alive_s
-        self.measured, self.load_s, self.start_s = written.bytes, written.load_s, written.start_s
+        self.start_s = written.start_s
+        if written.measured_with == self.spec.digest:
+            self.measured, self.load_s = written.bytes, written.load_s
+
+    def change(self, spec: ExpertSpec) -> None:
+        """New settings; what was measured with others says nothing about these."""
+        if spec.digest != self.spec.digest:
+            self.measured = self.load_s = None
+            for replica in self.resident:
+                replica.stale = True
+        self.spec = spec
+        self.target.initial = spec.initial

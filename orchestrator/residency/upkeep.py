@@ -71,9 +71,10 @@ def _start(cluster: Cluster, expert: Expert) -> None:
     if not cluster.passed(expert.started_at + deadline):
         return
     expert.started_at = cluster.now
-    wanted = cluster.waiting.length(expert.name) or expert.kept
+    # The target stays while requests wait: what Serve asks for may make the cluster grow.
+    wanted = cluster.waiting.length(expert.name) > 0 or expert.kept
     if wanted:
         cluster.fail(expert, "no node", f"no process came up in {span(deadline)}")
-    if expert.target.hold is None and not expert.kept:
+    elif expert.target.hold is None:
         cluster.note("gave_up", expert, cause=f"it did not come up in {span(deadline)}")
         cluster.set_target(expert, 0)

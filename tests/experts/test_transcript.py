@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from experts.recipes.example import Example, Picture, last_line
 from experts.recipes.recipes import EXPERTS
 from experts.recipes.score import ask
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()

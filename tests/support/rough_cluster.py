@@ -67,6 +67,8 @@ class Process:
     stopping: bool = False
     draining: bool = False
     failure: str | None = None
+    retired: int = 0
+    """What an engine of earlier settings holds, until the last request has ended."""
     inbox: list[Load | Park] = field(default_factory=list)
 
     @property
@@ -75,7 +77,7 @@ class Process:
 
     @property
     def held(self) -> int:
-        return 0 if self.state == "parked" else SPEC[self.expert].estimate
+        return self.retired + (0 if self.state == "parked" else SPEC[self.expert].estimate)
 
 
 class RoughCluster:
@@ -201,6 +203,8 @@ class RoughCluster:
 
     def finish_one(self, process: Process) -> None:
         process.in_flight -= 1
+        if process.in_flight == 0:
+            process.retired = 0
         if process.in_flight == 0 and process.draining:
             process.state, process.draining = "parked", False
 
@@ -213,6 +217,7 @@ class RoughCluster:
                 state=process.shown,
                 in_flight=process.in_flight,
                 bytes=process.held,
+                retired=process.retired,
                 epoch=process.epoch,
                 failure=process.failure,
             )
@@ -228,10 +233,17 @@ class RoughCluster:
                 process.state = "loading"
         elif process.state == "loading":
             process.state = "parked"
-        elif process.in_flight and order.drain:
+        elif process.in_flight and order.drain and process.state == "ready":
             process.draining = True
         elif not process.in_flight:
             process.state = "parked"
+
+    def change_settings(self, process: Process) -> None:
+        """Another engine takes over; the one before ends what it began."""
+        process.retired += SPEC[process.expert].estimate if process.in_flight else 0
+        process.state = "parked"
+        process.inbox.clear()
+        self.report(process)
 
     def reconcile(self, index: int) -> None:
         """Serve starts and stops what its targets say, and chooses which and where."""

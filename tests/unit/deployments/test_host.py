@@ -338,12 +338,36 @@ async def test_what_still_runs_on_a_retired_engine_counts(host: Host) -> None:
     await load(host)
     old = await begin(host, request("y" * 3000, id_="old"))
     await host.configure(settings(context=64, **memory))
-    assert (host.state(), host.in_flight, host.bytes) == ("parked", 1, 1000)
+    assert (host.state(), host.in_flight) == ("parked", 1)
+    assert (host.bytes, host.retired_bytes) == (1000, 1000)
     await load(host)
-    assert host.bytes == 2000
+    assert (host.bytes, host.retired_bytes) == (2000, 1000)
     assert text(await items(host.generate(request()))) == "Hello"
     await items(old)
     assert host.in_flight == 0
+    async with asyncio.timeout(5):
+        while host.retired_bytes:
+            host.changed.clear()
+            await host.changed.wait()
+    assert host.bytes == 1000
+
+
+async def test_settings_that_change_while_it_loads_load_anew(host: Host, makes: Makes) -> None:
+    await host.configure(settings(options={"load_seconds": 30}))
+    order(host)
+    for context in (64, 128):
+        await host.configure(settings(context=context, options={"load_seconds": 0.01}))
+        assert (host.state(), host.failure) == ("loading", None)
+    await state_becomes(host, "ready")
+    assert [each.stats().loaded for each in makes.engines[1:]] == [False, False, True]
+
+
+async def test_settings_that_change_when_a_load_was_given_up_load_nothing(host: Host) -> None:
+    await host.configure(settings(options={"load_seconds": 30}))
+    order(host)
+    order(host, Park)
+    await host.configure(settings(context=64))
+    assert host.state() == "parked"
 
 
 async def test_settings_that_no_engine_takes_leave_the_one_that_serves(makes: Makes) -> None:

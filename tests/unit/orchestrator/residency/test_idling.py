@@ -9,7 +9,7 @@ import pytest
 
 from capyra.engine.config import FOREVER
 from capyra.orchestrator.residency.effects import Load, Park, SetTarget
-from capyra.orchestrator.residency.events import Hold, KeepAlive, Pin, Unload, Used
+from capyra.orchestrator.residency.events import Gone, Hold, KeepAlive, Pin, Tick, Unload, Used
 from capyra.orchestrator.residency.spec import Policy
 
 Make = Callable[..., Any]
@@ -114,6 +114,37 @@ def test_an_operator_unloads_what_runs_when_it_is_done(make_stage: Make) -> None
     stage.report("a/1", "parked")
     assert len(stage.of(Load)) == 2, "who asks afterwards gets it loaded again"
     stage.report("a/1", "ready")
+    assert stage.answers[name].verdict == "granted"
+
+
+@pytest.mark.parametrize("word", [Hold("a", 2), Pin("a", True)])
+def test_a_later_word_ends_an_unload(make_stage: Make, make_spec: Make, word: Any) -> None:
+    stage = make_stage(make_spec("a", load=1, up_delay_s=1))
+    stage.bring("a")
+    stage.report("a/1", "ready", in_flight=2)
+    stage.wait(2)
+    stage.now += 1
+    stage.poll()
+    stage.report("a/2", "parked")
+    stage.tell(Tick())
+    stage.report("a/2", "ready", in_flight=1)
+    stage.tell(Unload("a"))
+    stage.tell(word)
+    stage.now += 1
+    stage.poll()
+    name = stage.demand("a")
+    assert stage.answers[name].verdict == "granted"
+
+
+def test_an_unload_ends_with_the_last_that_holds_weights(make_stage: Make) -> None:
+    stage = make_stage("a")
+    stage.bring("a")
+    stage.report("a/1", "ready", in_flight=1)
+    stage.tell(Unload("a"))
+    stage.tell(Gone("a/1"))
+    name = stage.demand("a")
+    stage.report("a/2", "parked")
+    stage.report("a/2", "ready")
     assert stage.answers[name].verdict == "granted"
 
 

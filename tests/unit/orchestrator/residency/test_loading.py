@@ -205,11 +205,15 @@ def test_a_load_that_outlasts_its_deadline_is_given_up_and_then_ended(make_stage
 
 
 def test_a_process_that_does_not_come_up_is_told(make_stage: Make) -> None:
-    stage = make_stage("a")
+    stage = make_stage("a", policy=Policy(warm=0, settle_s=0, start_deadline_s=90))
     name = stage.demand("a")
-    stage.wait(61)
-    assert "no process came up" in stage.answers[name].failure.message
-    assert stage.of(SetTarget)[-1].replicas == 0
+    stage.wait(89)
+    assert name not in stage.answers
+    stage.wait(2)
+    assert "no process came up in 90 s" in stage.answers[name].failure.message
+    assert stage.of(SetTarget) == [], "a node may be on its way"
+    stage.wait(90)
+    assert [each.replicas for each in stage.of(SetTarget)] == [0], "nobody waits any more"
 
 
 def test_a_request_that_fits_nowhere_is_refused(make_stage: Make, make_spec: Make) -> None:
@@ -269,6 +273,35 @@ def test_a_lost_replica_gives_its_lease_back_and_its_waiters_wait_on(make_stage:
     stage.report("a/2", "parked")
     stage.report("a/2", "ready")
     assert stage.answers[name].verdict == "granted"
+
+
+def test_a_load_that_kills_its_process_again_and_again_fails(make_stage: Make) -> None:
+    stage = make_stage("a")
+    name = stage.demand("a")
+    for number in (1, 2):
+        assert name not in stage.answers
+        stage.report(f"a/{number}", "parked")
+        stage.report(f"a/{number}", "loading")
+        stage.tell(Gone(f"a/{number}"))
+    failure = stage.answers[name].failure
+    assert failure.code == "load_failed"
+    assert "its process died while it loaded" in failure.message
+    stage.report("a/3", "parked")
+    stage.demand("a")
+    assert len(stage.of(Load)) == 2, "not at once"
+    stage.wait(failure.retry_after_s)
+    stage.bring("a")
+    assert stage.machine.cluster.experts["a"].died == 0
+
+
+def test_a_load_that_serve_stops_is_no_failure(make_stage: Make) -> None:
+    stage = make_stage("a")
+    stage.demand("a")
+    for number in (1, 2):
+        stage.report(f"a/{number}", "parked")
+        stage.report(f"a/{number}", "draining")
+        stage.tell(Gone(f"a/{number}"))
+    assert stage.machine.cluster.experts["a"].failing is None
 
 
 def test_a_lost_node_moves_what_waited_there(make_stage: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,11 +129,24 @@ def test_settings_come_from_the_experts_file() -> None:
     assert (spec.estimate, spec.keep_alive_s, spec.initial) == (2**30, -1, 1)
     assert (spec.least, spec.most, spec.load, spec.up_delay_s) == (2, 3, 5, 1)
     plain = ExpertSpec.of("a", ExpertConfig(), 5)
-    assert plain == ExpertSpec(name="a", estimate=5), "the defaults are the file's"
+    bare = ExpertSpec(name="a", estimate=5, digest=plain.digest)
+    assert plain == bare, "the defaults are the file's"
     policy = Policy.of(Residency(max_resident=1, parked=3, stay=90, turn=20))
     assert (policy.max_resident, policy.warm, policy.parked) == (1, 1, 3)
     assert policy.stay_s == policy.turn_s == 20, "nobody stays longer than a turn"
     assert Policy.of(Residency()) == Policy(), "and here too"
+
+
+def test_the_digest_is_of_what_an_engine_sees() -> None:
+    plain = ExpertSpec.of("a", ExpertConfig(), 5, Path("m")).digest
+    light = ExpertConfig(description="new", pin=True, keep_alive=1)
+    assert ExpertSpec.of("a", light, 5, Path("m")).digest == plain
+    others = [
+        ExpertSpec.of("a", ExpertConfig(context=64), 5, Path("m")),
+        ExpertSpec.of("a", ExpertConfig(), 6, Path("m")),
+        ExpertSpec.of("a", ExpertConfig(), 5, Path("n")),
+    ]
+    assert plain not in {each.digest for each in others}
 
 
 def test_the_fewest_replicas_are_no_more_than_the_most() -> None:

@@ -98,6 +98,13 @@ class Adversary(RoughCluster, RuleBasedStateMachine):
         if tells:
             self.report(process)
 
+    @precondition(lambda self: self.busy())
+    @rule(index=any_index, really=st.booleans())
+    def settings_change(self, index: int, really: bool) -> None:
+        process = self.busy()[index % len(self.busy())]
+        if really and process.shown == "ready":
+            self.change_settings(process)
+
     # --- Serve ------------------------------------------------------------------------------
 
     @rule(index=any_index)
