@@ -76,6 +76,8 @@ class Asked:
 
     replicas: int
     failure: str | None = None
+    deployed: float | None = None
+    """When it was deployed last, by Serve's clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ SENTENCES: Mapping[str, str] = {
     "failed": "failed to load on {node}: {cause}; attempt {count}, the next in {seconds}",
     "lost": "lost {replica} on {node}: {cause}",
     "held": "held at {replicas} replicas by an operator",
+    "reset": "a deploy asked Serve for {before} replicas; asked for {after} again",
     "released": "released by its operator; its number of replicas follows its load again",
     "killed": "ended {replica} on {node}: {cause}",
     "waits": "waits for it: {state}, about {eta}",

@@ -108,6 +108,8 @@ class Targets:
 
     counts: Mapping[str, int]
     asked_at: float
+    deployed: Mapping[str, float] = field(default_factory=dict)
+    """When each was deployed last, by Serve's clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Whose word counts for the number of an expert's replicas: Control's, or an operator's.
 
 Both write the same target at Serve. One that Control did not write is an operator's, and holds
-until it is released; so Control writes down what it is about to ask for before it asks.
+until it is released; so Control writes down what it is about to ask for before it asks. A deploy
+of an expert's other settings writes it too, back to where the expert begins: that is nobody's word.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-News = Literal["none", "confirmed", "held", "lost"]
+News = Literal["none", "confirmed", "held", "lost", "reset"]
+
+DEPLOY_S = 60.0
+"""Serve tells of a deploy before it carries it out: so long its number is not an operator's."""
 
 
 @dataclass(slots=True)
@@ -21,6 +25,11 @@ class Target:
     seen: int | None = None
     """What Serve said last."""
     set_at: float = float("-inf")
+    deployed: float | None = None
+    """When Serve was told last of a deploy that is over; the next Control goes by it."""
+    deploying: float | None = None
+    """When it was told of one that may be under way."""
+    deploy_over_at: float = float("-inf")
 
     @property
     def count(self) -> int:
@@ -47,20 +56,39 @@ class Target:
         self.hold = count
         self.want(count, now)
 
-    def read(self, count: int, asked_at: float, resend_s: float) -> News:
-        """Serve was seen with this target. `lost`: what Control asked for never got there."""
+    def read(
+        self, count: int, asked_at: float, resend_s: float, deployed: float | None = None
+    ) -> News:
+        """Serve was seen with this target, and with a deploy of that time.
+
+        `lost`: what Control asked for never got there. `reset`: a deploy took its place.
+        """
         if asked_at <= self.set_at:
             return "none"  # the poll may have been answered before our own target arrived
+        deploys = self._deploys(asked_at, deployed)
         self.seen = count
-        if count == self.pending:
+        overdue = asked_at - self.set_at >= resend_s
+        if count == self.pending or (self.own is None and self.pending is None):
+            # What nothing was written of is taken as it is: no operator is known to have set it.
             self.own, self.pending = count, None
             return "confirmed"
         if self.pending is not None and count == self.own:
-            return "lost" if asked_at - self.set_at >= resend_s else "none"
-        if self.own is None and self.pending is None and count == self.initial:
-            self.own = count
-            return "confirmed"
+            return "lost" if overdue else "none"
         if count == self.own:
             return "none"
+        if deploys and count == self.initial:
+            self.deploy_over_at = asked_at + DEPLOY_S
+            return "reset" if self.pending is None or overdue else "none"
         self.own, self.pending, self.hold = count, None, count
         return "held"
+
+    def _deploys(self, asked_at: float, deployed: float | None) -> bool:
+        """Whether a deploy may have set the target a moment ago."""
+        if deployed is None or deployed == self.deployed:
+            return False
+        if self.deployed is not None and deployed != self.deploying:
+            self.deploying, self.deploy_over_at = deployed, asked_at + DEPLOY_S
+        if asked_at < self.deploy_over_at:
+            return True
+        self.deployed, self.deploying = deployed, None
+        return False
