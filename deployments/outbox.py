@@ -16,7 +16,9 @@ from capyra.orchestrator.residency.effects import (
     Park,
     Persist,
     SetTarget,
+    Withdraw,
 )
+from capyra.orchestrator.residency.events import NEVER, Epoch
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ class Outbox:
         self._answer = answer
         self._orders: asyncio.Queue[tuple[list[tuple[_Order, int | None]], float]] = asyncio.Queue()
         self._moves: asyncio.Queue[SetTarget | Kill] = asyncio.Queue()
+        self._withdrawn: dict[str, Epoch] = {}
+        """Targets up to these are not asked for any longer, by expert."""
 
     def put(self, effects: Sequence[Effect]) -> int | None:
         """The number under which `is_safe` knows what is to be written of it, if anything is."""
@@ -70,6 +74,8 @@ class Outbox:
                     number = self._writer.put(effect.state.dumps())
                 case Answer():
                     self._answer(effect)
+                case Withdraw():
+                    self._withdrawn[effect.expert] = effect.epoch
                 case _:
                     orders.append((effect, number))
         if orders:
@@ -115,7 +121,7 @@ class Outbox:
             effect = await self._moves.get()
             if isinstance(effect, Kill):
                 await _tried("kill", self._cluster.kill(effect.replica))
-            else:
+            elif effect.epoch > self._withdrawn.get(effect.expert, NEVER):
                 setting = self._cluster.set_target(effect.expert, effect.replicas)
                 await _tried("set a target", setting)
             self._moves.task_done()

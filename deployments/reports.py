@@ -44,6 +44,8 @@ class Wish:
     """That it may still wait."""
     priority: int = 0
     keep_alive_s: float | None = None
+    shown_id: str = ""
+    """What its client was told that its id is."""
 
 
 @dataclass(frozen=True, slots=True)

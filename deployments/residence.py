@@ -249,6 +249,7 @@ class Residence:
                     deadline=self._clock() + wish.seconds,
                     priority=wish.priority,
                     keep_alive_s=wish.keep_alive_s,
+                    shown_id=wish.shown_id,
                 )
             )
         wait.asked_at = self._clock()

@@ -94,6 +94,15 @@ class SetTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Ask Serve for none of the targets before this one that it was not asked for yet: an
+    operator's has come in between."""
+
+    expert: str
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """A lease: this replica may hold weights and K/V of so many bytes."""
 
@@ -139,4 +148,4 @@ class Answer:
     failure: Failure | None = None
 
 
-Effect = Persist | SetTarget | Load | Park | Kill | Answer
+Effect = Persist | SetTarget | Withdraw | Load | Park | Kill | Answer

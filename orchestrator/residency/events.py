@@ -43,6 +43,8 @@ class Demand:
     priority: int = 0
     """Higher is sooner."""
     keep_alive_s: float | None = None
+    shown_id: str = ""
+    """What its client knows it by, if not by `id`."""
 
 
 @dataclass(frozen=True, slots=True)

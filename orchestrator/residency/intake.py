@@ -8,6 +8,7 @@ from functools import singledispatch
 from capyra.engine.errors import ExpertStopped, Failure, QueueFull, UnknownExpert
 from capyra.orchestrator.residency import events
 from capyra.orchestrator.residency.cluster import Cluster
+from capyra.orchestrator.residency.decisions import Value
 from capyra.orchestrator.residency.outlook import outlook
 from capyra.orchestrator.residency.reports import report
 from capyra.orchestrator.residency.state import Expert
@@ -68,9 +69,8 @@ def _demand(event: events.Demand, cluster: Cluster) -> None:
         return
     cluster.demand.used(event.expert, 1, cluster.now)
     ahead = outlook(cluster, expert)
-    cluster.log.add(
-        cluster.now, "waits", event.expert, event.id, state=ahead.state, eta=ahead.eta_s
-    )
+    inputs: dict[str, Value] = {"state": ahead.state, "eta": ahead.eta_s}
+    cluster.log.add(cluster.now, "waits", event.expert, event.id, event.shown_id, **inputs)
     if expert.target.stopped:
         cluster.answer(event.id, "refused", stopped(expert))
     elif (
@@ -146,6 +146,7 @@ def _targets(event: events.Targets, cluster: Cluster) -> None:
             target.pending = None
         if news == "held":
             cluster.note("held", expert, replicas=count)
+            cluster.withdraw(expert)
         if news == "reset":
             wanted = target.count if target.hold is None else target.hold
             cluster.note("reset", expert, before=count, after=wanted)

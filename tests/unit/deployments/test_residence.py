@@ -14,6 +14,7 @@ from capyra.deployments.residence import FORGOTTEN_S, REMEMBERED, SILENT_S, Resi
 from capyra.deployments.statuses import statuses
 from capyra.engine.types import EngineStats, Progress
 from capyra.orchestrator.residency import events
+from capyra.orchestrator.residency.decisions import SAME_ID
 from capyra.orchestrator.residency.effects import Load, Park, Persisted
 from capyra.orchestrator.residency.events import NEVER
 from capyra.orchestrator.residency.spec import ExpertSpec, Policy
@@ -467,3 +468,29 @@ async def test_the_record_of_requests_is_bounded(house: House) -> None:
     lines = list(parse(house.residence.trace()))
     assert len(lines) == REMEMBERED
     assert [each.expert for each in lines[-3:]] == ["a", "b", "b"]
+
+
+async def test_why_knows_a_request_by_what_its_client_was_told(house: House) -> None:
+    for number in range(20):
+        wish = Wish(f"own {number}", "a", 60, shown_id="shown")
+        await house.residence.wait(wish, None, 0)
+        house.residence.leave(wish.id)
+    lines = house.residence.machine.why("shown")
+    assert sum("its client left" in line for line in lines) == SAME_ID, "the newest of them"
+    assert "its client left" in "".join(house.residence.machine.why("own 0"))
+
+
+async def test_what_serve_was_not_asked_for_yet_gives_way_to_an_operators_number(
+    house: House,
+) -> None:
+    house.cluster.open.clear()
+    house.residence.tell(events.Hold("b", 2))
+    house.residence.tell(events.Hold("a", 2))
+    house.now += 1
+    house.cluster.targets["a"] = 3
+    house.residence.see_nodes(await house.cluster.nodes())
+    await house.residence.look(await house.cluster.poll(), house.now)
+    house.cluster.open.set()
+    await house.residence.idle()
+    assert ("target", "b", 2) in house.cluster.done
+    assert house.cluster.targets["a"] == 3
