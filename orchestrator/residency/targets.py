@@ -30,6 +30,8 @@ class Target:
     deploying: float | None = None
     """When it was told of one that may be under way."""
     deploy_over_at: float = float("-inf")
+    reset: bool = False
+    """Whether that one set the target, which it does once."""
 
     @property
     def count(self) -> int:
@@ -71,13 +73,15 @@ class Target:
         if count == self.pending or (self.own is None and self.pending is None):
             # What nothing was written of is taken as it is: no operator is known to have set it.
             self.own, self.pending = count, None
+            if self.reset:
+                self._end_deploy()
             return "confirmed"
         if self.pending is not None and count == self.own:
             return "lost" if overdue else "none"
         if count == self.own:
             return "none"
         if deploys and count == self.initial:
-            self.deploy_over_at = asked_at + DEPLOY_S
+            self.reset, self.deploy_over_at = True, asked_at + DEPLOY_S
             return "reset" if self.pending is None or overdue else "none"
         self.own, self.pending, self.hold = count, None, count
         return "held"
@@ -87,8 +91,12 @@ class Target:
         if deployed is None or deployed == self.deployed:
             return False
         if self.deployed is not None and deployed != self.deploying:
-            self.deploying, self.deploy_over_at = deployed, asked_at + DEPLOY_S
+            self.reset, self.deploy_over_at = False, asked_at + DEPLOY_S
+        self.deploying = deployed
         if asked_at < self.deploy_over_at:
             return True
-        self.deployed, self.deploying = deployed, None
+        self._end_deploy()
         return False
+
+    def _end_deploy(self) -> None:
+        self.deployed, self.deploying, self.reset = self.deploying, None, False

@@ -219,16 +219,27 @@ def test_a_target_that_a_deploy_took_is_set_until_it_arrives(make_stage: Make) -
 def test_after_a_deploy_an_operators_number_counts_again(make_stage: Make) -> None:
     stage = make_stage("a")
     stage.report("a/1", "parked")
+    target = stage.machine.cluster.experts["a"].target
     stage.tell(Hold("a", 3))
     stage.now += 1
     stage.poll()
     stage.deploy("a")
+    assert stage.written.experts["a"].deployed == stage.deployed["a"]
+    for count in (2, 1):
+        stage.now += 1
+        stage.tell(Targets({"a": count}, stage.now, stage.deployed))
+        assert target.hold == count
+
+
+def test_a_deploy_that_changes_no_target_is_over_in_a_while(make_stage: Make) -> None:
+    stage = make_stage("a", targets={"a": 0})
     stage.now += 1
-    stage.tell(Targets({"a": 2}, stage.now, stage.deployed))
-    assert stage.machine.cluster.experts["a"].target.hold == 2, "no deploy sets that"
-    stage.now += DEPLOY_S + 1
+    stage.deployed["a"] = stage.now
     stage.poll()
+    assert stage.written.experts["a"].deployed == 500, "the next Control is to know of it too"
+    stage.now += DEPLOY_S
+    stage.poll()
+    assert stage.written.experts["a"].deployed == stage.deployed["a"]
     stage.now += 1
     stage.tell(Targets({"a": 1}, stage.now, stage.deployed))
     assert stage.machine.cluster.experts["a"].target.hold == 1
-    assert stage.written.experts["a"].deployed == stage.deployed["a"]
