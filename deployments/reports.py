@@ -80,6 +80,8 @@ class Asked:
     failure: str | None = None
     deployed: float | None = None
     """When it was deployed last, by Serve's clock."""
+    deploying: bool = False
+    """Whether that may not be carried out yet."""
 
 
 @dataclass(frozen=True, slots=True)

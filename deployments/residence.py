@@ -159,7 +159,8 @@ class Residence:
         deployed = {
             name: asked.deployed for name, asked in poll.asked.items() if asked.deployed is not None
         }
-        self.tell(events.Targets(counts, asked_at, deployed))
+        deploying = frozenset(name for name, asked in poll.asked.items() if asked.deploying)
+        self.tell(events.Targets(counts, asked_at, deployed, deploying))
         self.roster.retarget(poll.asked, now)
         await self._announce()
         self._sweep(now)

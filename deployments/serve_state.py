@@ -69,6 +69,7 @@ class ServeCluster:
                 deployment["target_num_replicas"],
                 failure_of(application) if failed else None,
                 application["last_deployed_time_s"],
+                application["status"] == "DEPLOYING",
             )
             for replica in deployment["replicas"]:
                 names[replica["replica_id"]] = replica["actor_name"]

@@ -112,6 +112,8 @@ class Targets:
     asked_at: float
     deployed: Mapping[str, float] = field(default_factory=dict)
     """When each was deployed last, by Serve's clock."""
+    deploying: frozenset[str] = frozenset()
+    """Those of which that may not be carried out yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,9 @@ def _targets(event: events.Targets, cluster: Cluster) -> None:
         target = expert.target
         known, fresh, deployed = target.known, target.own is None, target.deployed
         resend_s = cluster.policy.resend_s
-        news = target.read(count, event.asked_at, resend_s, event.deployed.get(name))
+        deploy = event.deployed.get(name)
+        deploying = name in event.deploying
+        news = target.read(count, event.asked_at, resend_s, deploy, deploying=deploying)
         if news == "lost":
             target.pending = None
         if news == "held":

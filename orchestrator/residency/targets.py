@@ -13,7 +13,9 @@ from typing import Literal
 News = Literal["none", "confirmed", "held", "lost", "reset"]
 
 DEPLOY_S = 60.0
-"""Serve tells of a deploy before it carries it out: so long its number is not an operator's."""
+"""How long a deploy's number is not an operator's, if Serve says so long that it is under way."""
+BEGUN_S = 5.0
+"""And after it said so last, or told of the deploy: its number comes some moments later."""
 
 
 @dataclass(slots=True)
@@ -29,6 +31,7 @@ class Target:
     """When Serve was told last of a deploy that is over; the next Control goes by it."""
     deploying: float | None = None
     """When it was told of one that may be under way."""
+    deploy_began_at: float = float("-inf")
     deploy_over_at: float = float("-inf")
     reset: bool = False
     """Whether that one set the target, which it does once."""
@@ -59,44 +62,61 @@ class Target:
         self.want(count, now)
 
     def read(
-        self, count: int, asked_at: float, resend_s: float, deployed: float | None = None
+        self,
+        count: int,
+        asked_at: float,
+        resend_s: float,
+        deployed: float | None = None,
+        *,
+        deploying: bool = False,
     ) -> News:
-        """Serve was seen with this target, and with a deploy of that time.
+        """Serve was seen with this target, and with a deploy of that time, perhaps under way.
 
         `lost`: what Control asked for never got there. `reset`: a deploy took its place.
         """
         if asked_at <= self.set_at:
             return "none"  # the poll may have been answered before our own target arrived
-        deploys = self._deploys(asked_at, deployed)
+        deploys = self._deploys(asked_at, deployed, deploying)
+        news = self._read(count, asked_at - self.set_at >= resend_s, deploys=deploys)
+        if news == "reset":
+            self.reset = True
+            self._begin_deploy(asked_at)
+        if news == "confirmed" and self.reset:
+            self._end_deploy()
+        return news
+
+    def _read(self, count: int, overdue: bool, *, deploys: bool) -> News:
         self.seen = count
-        overdue = asked_at - self.set_at >= resend_s
         if count == self.pending or (self.own is None and self.pending is None):
             # What nothing was written of is taken as it is: no operator is known to have set it.
             self.own, self.pending = count, None
-            if self.reset:
-                self._end_deploy()
             return "confirmed"
         if self.pending is not None and count == self.own:
             return "lost" if overdue else "none"
         if count == self.own:
             return "none"
         if deploys and count == self.initial:
-            self.reset, self.deploy_over_at = True, asked_at + DEPLOY_S
             return "reset" if self.pending is None or overdue else "none"
         self.own, self.pending, self.hold = count, None, count
         return "held"
 
-    def _deploys(self, asked_at: float, deployed: float | None) -> bool:
+    def _deploys(self, asked_at: float, deployed: float | None, deploying: bool) -> bool:
         """Whether a deploy may have set the target a moment ago."""
         if deployed is None or deployed == self.deployed:
             return False
         if self.deployed is not None and deployed != self.deploying:
-            self.reset, self.deploy_over_at = False, asked_at + DEPLOY_S
+            self.reset = False
+            self._begin_deploy(asked_at)
         self.deploying = deployed
+        if deploying and asked_at < self.deploy_began_at + DEPLOY_S:
+            self.deploy_over_at = asked_at + BEGUN_S
         if asked_at < self.deploy_over_at:
             return True
         self._end_deploy()
         return False
+
+    def _begin_deploy(self, asked_at: float) -> None:
+        self.deploy_began_at, self.deploy_over_at = asked_at, asked_at + BEGUN_S
 
     def _end_deploy(self) -> None:
         self.deployed, self.deploying, self.reset = self.deploying, None, False

@@ -110,6 +110,10 @@ class Stage:
         self.now += 1
         self.deployed[expert] = self.now
         self.poll()
+        for _ in range(4):
+            self.now += 4
+            counts, times = dict(self.targets), dict(self.deployed)
+            self.tell(Targets(counts, self.now, times, frozenset({expert})))
         self.now += 1
         self.targets[expert] = 1
         self.poll()

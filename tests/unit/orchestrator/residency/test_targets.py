@@ -9,7 +9,7 @@ import pytest
 
 from capyra.orchestrator.residency.effects import Load, Park, Persist, SetTarget
 from capyra.orchestrator.residency.events import Configure, Gone, Hold, Release, Targets, Tick
-from capyra.orchestrator.residency.targets import DEPLOY_S
+from capyra.orchestrator.residency.targets import BEGUN_S, DEPLOY_S
 
 Make = Callable[..., Any]
 
@@ -231,14 +231,18 @@ def test_after_a_deploy_an_operators_number_counts_again(make_stage: Make) -> No
         assert target.hold == count
 
 
-def test_a_deploy_that_changes_no_target_is_over_in_a_while(make_stage: Make) -> None:
+@pytest.mark.parametrize("stuck", [False, True])
+def test_a_deploy_that_changes_no_target_is_over_when_serve_says_so_or_in_a_while(
+    make_stage: Make, stuck: bool
+) -> None:
     stage = make_stage("a", targets={"a": 0})
+    deploying = frozenset({"a"})
     stage.now += 1
     stage.deployed["a"] = stage.now
-    stage.poll()
+    stage.tell(Targets({"a": 0}, stage.now, stage.deployed, deploying))
     assert stage.written.experts["a"].deployed == 500, "the next Control is to know of it too"
-    stage.now += DEPLOY_S
-    stage.poll()
+    stage.now += DEPLOY_S if stuck else BEGUN_S
+    stage.tell(Targets({"a": 0}, stage.now, stage.deployed, deploying if stuck else frozenset()))
     assert stage.written.experts["a"].deployed == stage.deployed["a"]
     stage.now += 1
     stage.tell(Targets({"a": 1}, stage.now, stage.deployed))
