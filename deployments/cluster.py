@@ -149,7 +149,7 @@ class ServeExperts:
         seconds = request.deadline_s
         if seconds is None:
             seconds = view.config.queue.deadline if view else ASKED_S
-        return Turn(Wish(request.id, expert, seconds, priority, call.keep_alive_s))
+        return Turn(Wish(request.id, expert, seconds, priority, call.keep_alive_s, call.shown_id))
 
     async def _granted(self, turn: Turn) -> AsyncGenerator[Accepted | Progress]:
         """Wait for Control's word, where a replica has none: where there is no replica, or one

@@ -84,14 +84,7 @@ class Control:
 
     async def _recall(self) -> Persisted:
         text = await self._cluster.read()
-        if text is None:
-            return Persisted()
-        try:
-            return Persisted.loads(text)
-        except (ValueError, TypeError, KeyError):
-            # Another version's: what it learned is learned again, but an operator's hold is lost.
-            logger.warning("what Control wrote cannot be read: beginning anew", exc_info=True)
-            return Persisted()
+        return Persisted() if text is None else Persisted.loads(text, time.time())
 
     async def _keep_looking(self, residence: Residence) -> None:
         """Ask Serve and Ray how things are, for ever."""

@@ -63,6 +63,8 @@ class Call:
     keep_alive_s: float | None = None
     """How long weights stay after this request; None: the expert's own."""
     trace: Mapping[str, str] = field(default_factory=dict)
+    shown_id: str = ""
+    """What the client was told that its request's id is."""
 
 
 @dataclass(frozen=True, slots=True)

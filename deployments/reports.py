@@ -46,6 +46,8 @@ class Wish:
     """That it may still wait."""
     priority: int = 0
     keep_alive_s: float | None = None
+    shown_id: str = ""
+    """What its client was told that its id is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,10 @@ class Asked:
 
     replicas: int
     failure: str | None = None
+    deployed: float | None = None
+    """When it was deployed last, by Serve's clock."""
+    deploying: bool = False
+    """Whether that may not be carried out yet."""
 
 
 @dataclass(frozen=True, slots=True)

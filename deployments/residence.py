@@ -19,8 +19,10 @@ from capyra.deployments.experts import State, Word
 from capyra.deployments.outbox import Outbox
 from capyra.deployments.reports import Poll, Reply, Report, Snapshot, Standing, Use, Wish
 from capyra.deployments.roster import Roster
+from capyra.deployments.writer import RETRY_S
 from capyra.engine.errors import (
     Cancelled,
+    CapacityError,
     Failure,
     InvalidValue,
     LoadFailed,
@@ -32,7 +34,7 @@ from capyra.orchestrator.residency.effects import Answer, Load, Park, Persisted
 from capyra.orchestrator.residency.events import Demand, Epoch, Event, ReplicaState, Used
 from capyra.orchestrator.residency.machine import Machine
 from capyra.orchestrator.residency.spec import ExpertSpec, Policy
-from capyra.orchestrator.residency.traces import dump, recorded
+from capyra.orchestrator.residency.traces import dump, newest, recorded
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ LOOK_S = 0.25
 SETTLE_S = 5.0
 """How long an operator's word waits for a new Control to know its cluster."""
 REMEMBERED = 20_000
-"""Entries of the record of requests."""
+"""Requests that a record of them has at most: more would hold up all else while it is told."""
 LEAST_TICK_S = 0.002
 
 STATES: Mapping[State, ReplicaState] = {
@@ -117,8 +119,9 @@ class Residence:
 
     # --- what happens -----------------------------------------------------------------------
 
-    def tell(self, event: Event) -> None:
-        self._outbox.put(self.machine.handle(event, self._clock()))
+    def tell(self, event: Event) -> int | None:
+        """The number under which the outbox writes what must outlive this, if anything must."""
+        number = self._outbox.put(self.machine.handle(event, self._clock()))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -126,6 +129,7 @@ class Residence:
         if due < math.inf:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(due, LEAST_TICK_S), self.tick)
+        return number
 
     def tick(self) -> None:
         self.tell(events.Tick())
@@ -152,7 +156,11 @@ class Residence:
             if replica not in poll.present and replica not in self._heard:
                 self._forget(replica)
         counts = {name: asked.replicas for name, asked in poll.asked.items()}
-        self.tell(events.Targets(counts, asked_at))
+        deployed = {
+            name: asked.deployed for name, asked in poll.asked.items() if asked.deployed is not None
+        }
+        deploying = frozenset(name for name, asked in poll.asked.items() if asked.deploying)
+        self.tell(events.Targets(counts, asked_at, deployed, deploying))
         self.roster.retarget(poll.asked, now)
         await self._announce()
         self._sweep(now)
@@ -243,6 +251,7 @@ class Residence:
                     deadline=self._clock() + wish.seconds,
                     priority=wish.priority,
                     keep_alive_s=wish.keep_alive_s,
+                    shown_id=wish.shown_id,
                 )
             )
         wait.asked_at = self._clock()
@@ -277,8 +286,8 @@ class Residence:
         self.tell(event)
 
     def trace(self) -> list[str]:
-        """The requests of the last while, as lines to replay."""
-        return list(dump(recorded(self._asked)))
+        """The newest requests, as lines to replay."""
+        return list(dump(recorded(newest(self._asked, REMEMBERED))))
 
     def _answer(self, answer: Answer) -> None:
         wait = self._waits.get(answer.id)
@@ -329,8 +338,11 @@ class Residence:
         if isinstance(word, events.Unload) and expert.kept:
             message = f"{word.expert!r} is pinned, or held at several replicas: it would load again"
             return Failure(InvalidValue.code, message)
-        self.tell(word)
+        number = self.tell(word)
         await self._announce()
+        if not await self._outbox.is_safe(number):
+            message = "it was done, but could not be written down: say it again shortly"
+            return Failure(CapacityError.code, message, retry_after_s=RETRY_S)
         return None
 
     # --- what others see --------------------------------------------------------------------

@@ -66,7 +66,10 @@ class ServeCluster:
             # One whose replica died is UNHEALTHY: Serve starts another.
             failed = application["status"] == "DEPLOY_FAILED"
             asked[name] = Asked(
-                deployment["target_num_replicas"], failure_of(application) if failed else None
+                deployment["target_num_replicas"],
+                failure_of(application) if failed else None,
+                application["last_deployed_time_s"],
+                application["status"] == "DEPLOYING",
             )
             for replica in deployment["replicas"]:
                 names[replica["replica_id"]] = replica["actor_name"]

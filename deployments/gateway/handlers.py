@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Protocol
@@ -121,7 +122,7 @@ class Handlers:
             defaults=view.config.sampling,
             config=self.config,
         )
-        batches = self._experts.generate(view.name, request, question.call(_trace(exchange)))
+        batches = self._experts.generate(view.name, request, _call(exchange, question))
         terms = Terms(bool(question.stream), seconds, request.n)
         await deliver(exchange, batches, dialect(view, request), terms, self.config.heartbeat)
 
@@ -143,7 +144,7 @@ class Handlers:
             requests=requests,
             usage=body.wants_usage,
         )
-        call, n = body.call(_trace(exchange)), requests[0].n
+        call, n = _call(exchange, body), requests[0].n
         begin = [partial(self._experts.generate, view.name, request, call) for request in requests]
         width = view.config.queue.running
         batches = begin[0]() if len(begin) == 1 else merged(begin, n, width)
@@ -167,7 +168,7 @@ class Handlers:
             most=self.config.prompts,
         )
         async with within(exchange, seconds):
-            found = await self._experts.embed(view.name, request, question.call(_trace(exchange)))
+            found = await self._experts.embed(view.name, request, _call(exchange, question))
         exchange.record.prompt_tokens = found.prompt_tokens
         return found, view
 
@@ -246,6 +247,10 @@ def _salt(exchange: Exchange, view: ExpertView, asked: str | None) -> str:
     """Whose cached K/V the request may find: its tenant's, unless the operator shares."""
     tenant = "" if view.config.share_cache else exchange.tenant
     return f"{tenant}\n{asked}" if asked else tenant
+
+
+def _call(exchange: Exchange, question: Question | VectorQuestion | CompletionBody) -> Call:
+    return replace(question.call(_trace(exchange)), shown_id=exchange.shown_id.decode())
 
 
 def _trace(exchange: Exchange) -> Mapping[str, str]:

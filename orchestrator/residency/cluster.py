@@ -21,6 +21,7 @@ from capyra.orchestrator.residency.effects import (
     Persisted,
     SetTarget,
     Verdict,
+    Withdraw,
 )
 from capyra.orchestrator.residency.events import Epoch
 from capyra.orchestrator.residency.ledger import Holding, Ledger
@@ -91,6 +92,10 @@ class Cluster:
         self.persist()
         self.effects.append(SetTarget(expert.name, count, self._epoch()))
         self.wake_at(self.now + self.policy.resend_s)
+
+    def withdraw(self, expert: Expert) -> None:
+        """What Serve was to be asked for is not wanted any longer."""
+        self.effects.append(Withdraw(expert.name, self._epoch()))
 
     def order_load(self, expert: Expert, replica: Replica, cause: str) -> None:
         free = self.ledger.nodes[replica.node].free

@@ -25,6 +25,7 @@ SENTENCES: Mapping[str, str] = {
     "failed": "failed to load on {node}: {cause}; attempt {count}, the next in {seconds}",
     "lost": "lost {replica} on {node}: {cause}",
     "held": "held at {replicas} replicas by an operator",
+    "reset": "a deploy asked Serve for {before} replicas; asked for {after} again",
     "released": "released by its operator; its number of replicas follows its load again",
     "killed": "ended {replica} on {node}: {cause}",
     "waits": "waits for it: {state}, about {eta}",
@@ -41,6 +42,9 @@ SENTENCES: Mapping[str, str] = {
 
 Value = str | int | float
 
+SAME_ID = 8
+"""Most requests that are told of when all have the same id from their client."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -49,6 +53,8 @@ class Decision:
     kind: str
     expert: str
     waiter: str | None = None
+    shown_id: str = ""
+    """What the waiter's client knows it by."""
     inputs: Mapping[str, Value] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -63,16 +69,32 @@ class DecisionLog:
         self.total = 0
 
     def add(
-        self, at: float, kind: str, expert: str, waiter: str | None = None, **inputs: Value
+        self,
+        at: float,
+        kind: str,
+        expert: str,
+        waiter: str | None = None,
+        shown_id: str = "",
+        /,
+        **inputs: Value,
     ) -> None:
         self.total += 1
-        self._kept.append(Decision(self.total, at, kind, expert, waiter, inputs))
+        self._kept.append(Decision(self.total, at, kind, expert, waiter, shown_id, inputs))
 
     def __iter__(self) -> Iterator[Decision]:
         return iter(self._kept)
 
     def of_expert(self, name: str) -> list[Decision]:
         return [each for each in self._kept if each.expert == name and each.waiter is None]
+
+    def of_request(self, name: str) -> list[Decision]:
+        """By its id, or by the one that its client knows: a client may give one id to many, of
+        which these are the newest."""
+        ids = [each.waiter for each in self._kept if each.shown_id == name and each.waiter]
+        found = {
+            each.number: each for id_ in ids[-SAME_ID:] or [name] for each in self.of_waiter(id_)
+        }
+        return [found[number] for number in sorted(found)]
 
     def of_waiter(self, waiter: str) -> list[Decision]:
         """Its own, and what happened to its expert while it waited."""

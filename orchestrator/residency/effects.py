@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
 
 from capyra.engine.errors import Failure
 from capyra.orchestrator.residency.events import Epoch
@@ -21,6 +21,8 @@ class Written:
     """Those that it is about to ask for: after a crash either may be what Serve has."""
     hold: int | None = None
     """Those that an operator asked for."""
+    deployed: float | None = None
+    """When Serve was told last of a deploy of it."""
     pin: bool | None = None
     keep_alive_s: float | None = None
     bytes: int | None = None
@@ -41,10 +43,39 @@ class Persisted:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def loads(cls, text: str) -> Persisted:
-        data = json.loads(text)
-        experts = {name: Written(**written) for name, written in data["experts"].items()}
-        return cls(data["term"], experts)
+    def loads(cls, text: str, now: float) -> Persisted:
+        """What any version wrote, as far as it can be read. Without its term, the seconds of the
+        wall clock are one that no earlier Control has come to."""
+        try:
+            data: Any = json.loads(text)
+        except ValueError:
+            data = None
+        data = data if isinstance(data, dict) else {}
+        term, experts = data.get("term"), data.get("experts")
+        if type(term) is not int or not 0 <= term < MOST_TERM:
+            term = int(now)
+        if not isinstance(experts, dict):
+            experts = {}
+        return cls(term, {name: _written(each) for name, each in experts.items()})
+
+
+MOST_TERM = 2**53
+_FIELDS = {each.name for each in fields(Written)}
+_COUNTS = {"own", "pending", "hold", "bytes"}
+
+
+def _written(data: object) -> Written:
+    """What is known of one expert, without what another version may have meant otherwise."""
+    known = data if isinstance(data, dict) else {}
+    return Written(**{k: v for k, v in known.items() if k in _FIELDS and _sane(k, v)})
+
+
+def _sane(name: str, value: object) -> bool:
+    if name == "pin" or value is None:
+        return value is None or isinstance(value, bool)
+    if name in _COUNTS:
+        return type(value) is int and value >= 0
+    return type(value) in (int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +92,15 @@ class SetTarget:
 
     expert: str
     replicas: int
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Ask Serve for none of the targets before this one that it was not asked for yet: an
+    operator's has come in between."""
+
+    expert: str
     epoch: Epoch
 
 
@@ -110,4 +150,4 @@ class Answer:
     failure: Failure | None = None
 
 
-Effect = Persist | SetTarget | Load | Park | Kill | Answer
+Effect = Persist | SetTarget | Withdraw | Load | Park | Kill | Answer

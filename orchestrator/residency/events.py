@@ -43,6 +43,8 @@ class Demand:
     priority: int = 0
     """Higher is sooner."""
     keep_alive_s: float | None = None
+    shown_id: str = ""
+    """What its client knows it by, if not by `id`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,10 @@ class Targets:
 
     counts: Mapping[str, int]
     asked_at: float
+    deployed: Mapping[str, float] = field(default_factory=dict)
+    """When each was deployed last, by Serve's clock."""
+    deploying: frozenset[str] = frozenset()
+    """Those of which that may not be carried out yet."""
 
 
 @dataclass(frozen=True, slots=True)

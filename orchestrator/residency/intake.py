@@ -8,6 +8,7 @@ from functools import singledispatch
 from capyra.engine.errors import ExpertStopped, Failure, QueueFull, UnknownExpert
 from capyra.orchestrator.residency import events
 from capyra.orchestrator.residency.cluster import Cluster
+from capyra.orchestrator.residency.decisions import Value
 from capyra.orchestrator.residency.outlook import outlook
 from capyra.orchestrator.residency.reports import report
 from capyra.orchestrator.residency.state import Expert
@@ -41,7 +42,9 @@ def _configure(event: events.Configure, cluster: Cluster) -> None:
             _turn_away(cluster, name)
             # What it weighs is still true if it comes back; its target goes with its application.
             written = cluster.written[name]
-            cluster.written[name] = replace(written, own=None, pending=None, hold=None)
+            cluster.written[name] = replace(
+                written, own=None, pending=None, hold=None, deployed=None
+            )
     cluster.moved = True
 
 
@@ -65,9 +68,8 @@ def _demand(event: events.Demand, cluster: Cluster) -> None:
         return
     cluster.demand.used(event.expert, 1, cluster.now)
     ahead = outlook(cluster, expert)
-    cluster.log.add(
-        cluster.now, "waits", event.expert, event.id, state=ahead.state, eta=ahead.eta_s
-    )
+    inputs: dict[str, Value] = {"state": ahead.state, "eta": ahead.eta_s}
+    cluster.log.add(cluster.now, "waits", event.expert, event.id, event.shown_id, **inputs)
     if expert.target.stopped:
         cluster.answer(event.id, "refused", stopped(expert))
     elif (
@@ -135,20 +137,30 @@ def _targets(event: events.Targets, cluster: Cluster) -> None:
         expert = cluster.experts.get(name)
         if expert is None:
             continue
-        known, fresh = expert.target.known, expert.target.own is None
-        news = expert.target.read(count, event.asked_at, cluster.policy.resend_s)
+        target = expert.target
+        known, fresh, deployed = target.known, target.own is None, target.deployed
+        resend_s = cluster.policy.resend_s
+        deploy = event.deployed.get(name)
+        deploying = name in event.deploying
+        news = target.read(count, event.asked_at, resend_s, deploy, deploying=deploying)
         if news == "lost":
-            expert.target.pending = None
+            target.pending = None
         if news == "held":
             cluster.note("held", expert, replicas=count)
-        if news != "none":
+            cluster.withdraw(expert)
+        if news == "reset":
+            wanted = target.count if target.hold is None else target.hold
+            cluster.note("reset", expert, before=count, after=wanted)
+            cluster.set_target(expert, wanted)
+        if news != "none" or target.deployed != deployed:
             # Nothing waits for it: a crash before it is only more careful than it need be.
             cluster.persist()
             cluster.moved = True
         if not known:
             cluster.moved = True
         waited = cluster.waiting.length(name)
-        if news == "confirmed" and fresh and expert.spec.resting and not waited:
+        idle = count and not waited and not expert.resident
+        if news == "confirmed" and fresh and expert.spec.resting and idle:
             cluster.note("gave_up", expert, cause="it is to begin without one")
             cluster.set_target(expert, 0)
 

@@ -101,7 +101,7 @@ class Machine:
         cluster = self._cluster
         expert = cluster.experts.get(name)
         log = cluster.log
-        found = log.of_waiter(name) if expert is None else log.of_expert(name)
+        found = log.of_request(name) if expert is None else log.of_expert(name)
         lines = [f"{span(cluster.now - each.at)} ago: {each.expert} {each}" for each in found]
         if expert is None:
             return lines

@@ -187,6 +187,7 @@ class Expert:
             own=self.target.own,
             pending=self.target.pending,
             hold=self.target.hold,
+            deployed=self.target.deployed,
             pin=self.own_pin,
             keep_alive_s=self.own_keep_alive_s,
             bytes=self.measured,
@@ -198,7 +199,7 @@ class Expert:
     def recall(self, written: Written) -> None:
         """What an earlier Control wrote."""
         self.target.own, self.target.pending = written.own, written.pending
-        self.target.hold = written.hold
+        self.target.hold, self.target.deployed = written.hold, written.deployed
         self.own_pin, self.own_keep_alive_s = written.pin, written.keep_alive_s
         self.start_s = written.start_s
         if written.measured_with == self.spec.digest:

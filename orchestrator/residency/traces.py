@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from capyra.orchestrator.residency.demand import DAY_S
 from capyra.orchestrator.residency.events import Demand, Event, Used
@@ -90,6 +90,21 @@ def recorded(events: Iterable[tuple[float, Event]], busy_s: float = 2.0) -> Iter
             priority = event.priority if isinstance(event, Demand) else 0
             for _ in range(event.count if isinstance(event, Used) else 1):
                 yield Arrival(at - first, event.expert, busy_s, priority, event.keep_alive_s)
+
+
+def newest(
+    events: Sequence[tuple[float, Demand | Used]], most: int
+) -> list[tuple[float, Demand | Used]]:
+    """The end of a record, of so many requests at most."""
+    found: list[tuple[float, Demand | Used]] = []
+    for at, event in reversed(events):
+        if most <= 0:
+            break
+        if isinstance(event, Used):
+            event = replace(event, count=min(event.count, most))
+        found.append((at, event))
+        most -= event.count if isinstance(event, Used) else 1
+    return found[::-1]
 
 
 def dump(trace: Iterable[Arrival]) -> Iterator[str]:

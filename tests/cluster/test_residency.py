@@ -244,3 +244,39 @@ def test_replicas_follow_the_load_and_only_loaded_ones_are_asked(crowded: Server
         )
         until(lambda: len(running.streams) >= 24)
     assert not running.failures
+
+
+def test_why_finds_a_request_that_waited_by_the_id_that_its_client_was_told(
+    crowded: Server,
+) -> None:
+    tell(crowded, "bee", "unload")
+    until(state_is(crowded, "bee", "parked"))
+    answer = ask(crowded, "bee")
+    assert answer.status_code == 200, answer.text
+    told = why(crowded, answer.headers["x-request-id"])
+    assert "granted after" in told, told
+
+
+def deploy(server: Server, before: str, after: str) -> None:
+    """Change the experts file, and have it served."""
+    server.file.write_text(server.file.read_text().replace(before, after))
+    done = server.capyra("deploy", str(server.file), "--address", server.dashboard)
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_a_deploy_starts_neither_a_stopped_nor_a_cold_expert(crowded: Server) -> None:
+    tell(crowded, "bee", "scale", replicas=0)
+    until(lambda: crowded.pids()["bee"] == [])
+    tell(crowded, "resting", "scale", replicas=0)
+    until(lambda: crowded.pids()["resting"] == [])
+    tell(crowded, "resting", "scale", replicas="auto")
+    for name in ("bee", "resting"):
+        deploy(crowded, f"  {name}:\n", f"  {name}:\n    description: Another one.\n")
+    until(lambda: all("a deploy asked" in why(crowded, name) for name in ("bee", "resting")))
+    until(lambda: crowded.pids()["bee"] == crowded.pids()["resting"] == [])
+    time.sleep(3)
+    assert (status(crowded, "bee")["held"], status(crowded, "resting")["held"]) == (0, None)
+    assert crowded.pids()["bee"] == crowded.pids()["resting"] == []
+    tell(crowded, "bee", "scale", replicas="auto")
+    check_serves(crowded, "bee")
+    check_serves(crowded, "resting")

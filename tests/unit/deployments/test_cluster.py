@@ -149,7 +149,8 @@ async def generate(
     handle: Handle, expert: str = "alpha", control: Control | None = None
 ) -> AsyncGenerator[Sequence[StreamItem]]:
     made = await experts(handle, control)
-    async with aclosing(made.generate(expert, REQUEST, Call(keep_alive_s=7))) as batches:
+    call = Call(keep_alive_s=7, shown_id="shown")
+    async with aclosing(made.generate(expert, REQUEST, call)) as batches:
         async for batch in batches:
             yield batch
 
@@ -344,7 +345,7 @@ async def test_a_cold_expert_is_waited_for() -> None:
     waits = Accepted("alpha", "", ready=False, waiting=2)
     assert found == [waits, LOADING.progress, *ANSWER]
     assert not control.left
-    assert control.wishes[0].keep_alive_s == 7
+    assert (control.wishes[0].keep_alive_s, control.wishes[0].shown_id) == (7, "shown")
 
 
 async def test_a_replica_that_is_not_ready_sends_its_request_to_control() -> None:

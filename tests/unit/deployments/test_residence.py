@@ -10,10 +10,11 @@ import pytest
 
 from capyra.deployments.experts import ReplicaView, State
 from capyra.deployments.reports import Asked, Poll, Reply, Report, Standing, Use, Wish
-from capyra.deployments.residence import FORGOTTEN_S, SILENT_S, Residence
+from capyra.deployments.residence import FORGOTTEN_S, REMEMBERED, SILENT_S, Residence
 from capyra.deployments.statuses import statuses
 from capyra.engine.types import EngineStats, Progress
 from capyra.orchestrator.residency import events
+from capyra.orchestrator.residency.decisions import SAME_ID
 from capyra.orchestrator.residency.effects import Load, Park, Persisted
 from capyra.orchestrator.residency.events import NEVER
 from capyra.orchestrator.residency.spec import ExpertSpec, Policy
@@ -36,6 +37,7 @@ class FakeCluster:
         self.failures: dict[str, str] = {}
         self.written = ""
         self.broken = False
+        self.store_hangs = False
         self.open = asyncio.Event()
         """Cleared, Serve's controller is away."""
         self.open.set()
@@ -50,8 +52,10 @@ class FakeCluster:
     async def write(self, text: str) -> None:
         if self.broken:
             raise OSError("the store is away")
+        if self.store_hangs:
+            await asyncio.Event().wait()
         self.written = text
-        self.done.append(("write", Persisted.loads(text)))
+        self.done.append(("write", Persisted.loads(text, 0)))
 
     async def set_target(self, expert: str, replicas: int) -> None:
         await self.open.wait()
@@ -68,7 +72,7 @@ class House:
     def __init__(self, cluster: FakeCluster, written: str | None = None) -> None:
         self.cluster = cluster
         self.now = 1000.0
-        state = Persisted.loads(written) if written else Persisted()
+        state = Persisted.loads(written, 0) if written else Persisted()
         self.residence = Residence(cluster, state, lambda: self.now)
         self.numbers = 0
         self.acting = asyncio.create_task(self.residence.keep_acting())
@@ -435,3 +439,58 @@ async def test_the_timer_is_the_machines(house: House) -> None:
     assert isinstance(reply, Reply)
     assert reply.failure is not None
     assert reply.failure.code == "deadline_exceeded"
+
+
+async def test_a_word_that_is_not_safe_is_not_acknowledged(house: House) -> None:
+    house.cluster.broken = True
+    failure = await house.residence.instruct(events.Pin("a", on=True))
+    assert failure is not None
+    assert failure.code == "unavailable"
+    house.cluster.broken = False
+    assert await house.residence.instruct(events.Pin("a", on=True)) is None
+    assert Persisted.loads(house.cluster.written, 0).experts["a"].pin
+
+
+async def test_a_store_that_hangs_holds_up_no_answer(house: House) -> None:
+    house.cluster.store_hangs = True
+    for on in (True, False, True):
+        house.residence.tell(events.Pin("b", on=on))
+    async with asyncio.timeout(1):
+        reply = await house.wait("nobody")
+    assert isinstance(reply, Reply)
+    assert reply.failure is not None
+    assert reply.failure.code == "model_not_found"
+
+
+async def test_the_record_of_requests_is_bounded(house: House) -> None:
+    await house.load("a")
+    house.residence.used([Use("b", 7), Use("a", 10**9), Use("b", 2)])
+    lines = list(parse(house.residence.trace()))
+    assert len(lines) == REMEMBERED
+    assert [each.expert for each in lines[-3:]] == ["a", "b", "b"]
+
+
+async def test_why_knows_a_request_by_what_its_client_was_told(house: House) -> None:
+    for number in range(20):
+        wish = Wish(f"own {number}", "a", 60, shown_id="shown")
+        await house.residence.wait(wish, None, 0)
+        house.residence.leave(wish.id)
+    lines = house.residence.machine.why("shown")
+    assert sum("its client left" in line for line in lines) == SAME_ID, "the newest of them"
+    assert "its client left" in "".join(house.residence.machine.why("own 0"))
+
+
+async def test_what_serve_was_not_asked_for_yet_gives_way_to_an_operators_number(
+    house: House,
+) -> None:
+    house.cluster.open.clear()
+    house.residence.tell(events.Hold("b", 2))
+    house.residence.tell(events.Hold("a", 2))
+    house.now += 1
+    house.cluster.targets["a"] = 3
+    house.residence.see_nodes(await house.cluster.nodes())
+    await house.residence.look(await house.cluster.poll(), house.now)
+    house.cluster.open.set()
+    await house.residence.idle()
+    assert ("target", "b", 2) in house.cluster.done
+    assert house.cluster.targets["a"] == 3

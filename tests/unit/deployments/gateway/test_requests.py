@@ -127,11 +127,13 @@ async def test_how_a_request_is_handled(client):
             "messages": [{"role": "user", "content": "x"}],
             "keep_alive": "1h30m",
         },
-        {"traceparent": "00-abc-def-01"},
+        {"traceparent": "00-abc-def-01", "x-request-id": "mine"},
     )
     await asked(client, keep_alive=-1)
 
-    assert client.experts.calls == [Call(5400.0, {"traceparent": "00-abc-def-01"}), Call(-1.0)]
+    first, second = client.experts.calls
+    assert first == Call(5400.0, {"traceparent": "00-abc-def-01"}, "mine")
+    assert second == Call(-1.0, {}, client.experts.asked[-1].id)
 
 
 async def test_the_shortest_deadline_counts(client_of):

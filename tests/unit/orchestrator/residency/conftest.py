@@ -51,6 +51,7 @@ class Stage:
         nodes: Mapping[str, int] | None = None,
         written: Persisted | None = None,
         targets: Mapping[str, int] | None = None,
+        deployed: float = 500.0,
     ) -> None:
         self.now = 1000.0
         self.effects: list[Effect] = []
@@ -65,6 +66,7 @@ class Stage:
         self.tell(Configure(self.specs, policy))
         for node, capacity in (nodes or {"n1": 100}).items():
             self.tell(NodeSeen(node, capacity))
+        self.deployed = dict.fromkeys((each.name for each in self.specs), deployed)
         self.targets = {each.name: each.initial for each in self.specs} | dict(targets or {})
         self.poll()
 
@@ -101,7 +103,22 @@ class Stage:
         self.tell(Tick())
 
     def poll(self) -> list[Effect]:
-        return self.tell(Targets(dict(self.targets), self.now))
+        return self.tell(Targets(dict(self.targets), self.now, dict(self.deployed)))
+
+    def deploy(self, expert: str) -> None:
+        """Serve is told of the expert anew, and sets its target to where it begins."""
+        self.now += 1
+        self.deployed[expert] = self.now
+        self.poll()
+        for _ in range(4):
+            self.now += 4
+            counts, times = dict(self.targets), dict(self.deployed)
+            self.tell(Targets(counts, self.now, times, frozenset({expert})))
+        self.now += 1
+        self.targets[expert] = 1
+        self.poll()
+        self.now += 1
+        self.poll()
 
     def demand(self, expert: str, name: str | None = None, **more: Any) -> str:
         name = name or f"r{next(self._names)}"

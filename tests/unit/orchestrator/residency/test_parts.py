@@ -114,7 +114,7 @@ def test_times_in_words(seconds: float, text: str) -> None:
 
 def test_what_is_written_reads_the_same() -> None:
     written = Persisted(4, {"a": Written(own=1, pending=0, bytes=7, load_s=0.5, pin=True)})
-    assert Persisted.loads(written.dumps()) == written
+    assert Persisted.loads(written.dumps(), 0) == written
 
 
 def test_settings_come_from_the_experts_file() -> None:

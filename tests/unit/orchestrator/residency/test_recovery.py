@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from capyra.orchestrator.residency.effects import Load, Park, Persist, Persisted, SetTarget, Written
-from capyra.orchestrator.residency.events import NodeSeen, Targets
+from capyra.orchestrator.residency.events import Epoch, Hold, NodeSeen
 from capyra.orchestrator.residency.spec import Policy
 
 Make = Callable[..., Any]
@@ -19,7 +20,7 @@ def successor(stage: Any, make_stage: Make, **targets: int) -> Any:
     after = make_stage(
         *stage.specs,
         policy=LISTENING,
-        written=Persisted.loads(stage.written.dumps()),
+        written=Persisted.loads(stage.written.dumps(), 0),
         targets=stage.targets | targets,
     )
     after.obeyed = dict(stage.obeyed)
@@ -136,10 +137,49 @@ def test_more_than_may_be_is_shed(make_stage: Make) -> None:
     assert {each.expert for each in after.of(Park)} == {"a"}
 
 
-def test_a_lost_memory_takes_foreign_targets_for_an_operators(make_stage: Make) -> None:
+def test_a_lost_memory_takes_targets_as_they_are(make_stage: Make) -> None:
+    stage = make_stage("a", "b", written=Persisted(10**9), targets={"a": 0, "b": 3})
+    experts = stage.machine.cluster.experts
+    assert [experts[name].target.hold for name in "ab"] == [None, None]
+    assert stage.of(SetTarget) == []
+    stage.wait(5)
+    name = stage.demand("a")
+    assert name not in stage.answers, "it is cold, and nobody stopped it"
+    assert stage.targets["a"] == 1
+
+
+def test_orders_without_a_known_term_are_newer_than_all(make_stage: Make) -> None:
+    stage = make_stage("a", written=Persisted.loads("not JSON", 1.7e9))
+    stage.obeyed["a/1"] = Epoch(5, 9)
+    stage.report("a/1", "parked")
+    name = stage.demand("a")
+    assert stage.of(Load)[-1].epoch > Epoch(5, 9)
+    stage.report("a/1", "parked", obeys=False)
+    assert name not in stage.answers, "that was no outcome of this order"
+
+
+def test_what_another_version_wrote_is_read_as_far_as_it_can_be() -> None:
+    expert = {"own": 0, "hold": None, "novel": 1, "pin": "yes", "bytes": 7, "load_s": "long"}
+    text = json.dumps({"term": 5, "experts": {"a": expert, "b": 3}, "more": []})
+    assert Persisted.loads(text, 1e9) == Persisted(
+        5, {"a": Written(own=0, bytes=7), "b": Written()}
+    )
+    assert Persisted.loads('{"term": 5}', 1e9) == Persisted(5)
+    for broken in ('{"term": "x"}', '{"term": true}', '{"term": -1}', "[]", "{", "null"):
+        assert Persisted.loads(broken, 1e9) == Persisted(10**9)
+
+
+def test_a_deploy_while_control_was_dead_is_no_operators_word(make_stage: Make) -> None:
     stage = make_stage("a")
-    stage.tell(Targets({"a": 1}, stage.now))
-    assert stage.machine.cluster.experts["a"].target.hold is None
-    other = make_stage("a", targets={"a": 3})
-    assert other.machine.cluster.experts["a"].target.hold == 3
-    assert other.of(SetTarget) == []
+    stage.report("a/1", "parked")
+    stage.tell(Hold("a", 0))
+    stage.now += 1
+    stage.poll()
+    assert stage.written.experts["a"].deployed == 500
+    after = make_stage(
+        "a",
+        written=Persisted.loads(stage.written.dumps(), 0),
+        targets={"a": 1},
+        deployed=900,
+    )
+    assert (after.targets["a"], after.machine.cluster.experts["a"].target.hold) == (0, 0)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from capyra.orchestrator.residency.effects import Load, Park, Persist, SetTarget
 from capyra.orchestrator.residency.events import Configure, Gone, Hold, Release, Targets, Tick
+from capyra.orchestrator.residency.targets import BEGUN_S, DEPLOY_S
 
 Make = Callable[..., Any]
 
@@ -170,3 +173,77 @@ def test_an_expert_that_was_removed_and_comes_again_is_nobodys(make_stage: Make)
     stage.tell(Targets({"a": 1, "b": 1}, stage.now))
     target = stage.machine.cluster.experts["a"].target
     assert (target.own, target.hold) == (1, None)
+
+
+@pytest.mark.parametrize("hold", [0, 3])
+def test_a_deploy_does_not_undo_an_operators_word(make_stage: Make, hold: int) -> None:
+    stage = make_stage("a")
+    stage.report("a/1", "parked")
+    stage.tell(Hold("a", hold))
+    stage.now += 1
+    stage.poll()
+    for _ in range(2):
+        stage.deploy("a")
+        target = stage.machine.cluster.experts["a"].target
+        assert stage.targets["a"] == hold
+        assert (target.own, target.pending, target.hold) == (hold, None, hold)
+    assert "a deploy asked Serve for 1 replicas" in stage.said("a")
+
+
+def test_a_deploy_leaves_a_cold_expert_cold_and_nobodys(make_stage: Make) -> None:
+    stage = make_stage("a")
+    stage.report("a/1", "parked")
+    stage.wait(1801)
+    stage.now += 1
+    stage.poll()
+    stage.tell(Gone("a/1"))
+    stage.deploy("a")
+    target = stage.machine.cluster.experts["a"].target
+    assert (stage.targets["a"], target.own, target.hold) == (0, 0, None)
+
+
+def test_a_target_that_a_deploy_took_is_set_until_it_arrives(make_stage: Make) -> None:
+    stage = make_stage("a")
+    stage.report("a/1", "parked")
+    stage.tell(Hold("a", 0))
+    stage.now += 1
+    stage.poll()
+    stage.deployed["a"] = stage.now
+    for _ in range(40):
+        stage.now += 4
+        stage.tell(Targets({"a": 1}, stage.now, stage.deployed))
+    assert stage.machine.cluster.experts["a"].target.hold == 0
+    assert len(stage.of(SetTarget)) == 41
+
+
+def test_after_a_deploy_an_operators_number_counts_again(make_stage: Make) -> None:
+    stage = make_stage("a")
+    stage.report("a/1", "parked")
+    target = stage.machine.cluster.experts["a"].target
+    stage.tell(Hold("a", 3))
+    stage.now += 1
+    stage.poll()
+    stage.deploy("a")
+    assert stage.written.experts["a"].deployed == stage.deployed["a"]
+    for count in (2, 1):
+        stage.now += 1
+        stage.tell(Targets({"a": count}, stage.now, stage.deployed))
+        assert target.hold == count
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_a_deploy_that_changes_no_target_is_over_when_serve_says_so_or_in_a_while(
+    make_stage: Make, stuck: bool
+) -> None:
+    stage = make_stage("a", targets={"a": 0})
+    deploying = frozenset({"a"})
+    stage.now += 1
+    stage.deployed["a"] = stage.now
+    stage.tell(Targets({"a": 0}, stage.now, stage.deployed, deploying))
+    assert stage.written.experts["a"].deployed == 500, "the next Control is to know of it too"
+    stage.now += DEPLOY_S if stuck else BEGUN_S
+    stage.tell(Targets({"a": 0}, stage.now, stage.deployed, deploying if stuck else frozenset()))
+    assert stage.written.experts["a"].deployed == stage.deployed["a"]
+    stage.now += 1
+    stage.tell(Targets({"a": 1}, stage.now, stage.deployed))
+    assert stage.machine.cluster.experts["a"].target.hold == 1
